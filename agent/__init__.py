@@ -1,0 +1,1 @@
+"""The daemon on a node: receives orders, downloads, verifies, reports bytes."""
