@@ -1,0 +1,1 @@
+"""What things are: models, variants, orders, tasks, nodes. Nothing but the standard library."""
