@@ -1,0 +1,1 @@
+"""Ways to run the product: the demo here, units and images beside it."""
