@@ -1,231 +1,165 @@
-"""Makes small GGUF models that real llama.cpp loads and decodes, and a catalog of them.
+"""Small real models, and a folder of repositories as `llm-router-hub` serves it.
 
-The models have the llama architecture, a SentencePiece vocabulary and random weights: they speak
-nonsense, but every loader, parser and downloader sees what it would see of a large one. The same
-arguments always give the same bytes, on every machine.
-
-Sources: the GGUF specification (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md) for
-keys, tensor names and shards.
+`python -m deploy.demo.models FOLDER` lays the catalog out; from Python: `make_model`,
+`make_shards`, `make_catalog`.
 """
 
-import math
-from collections.abc import Iterator
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType
-from gguf.constants import GGML_QUANT_SIZES
-from gguf.quants import quant_shape_to_byte_shape, quantize
+import click
 
-FILE_TYPES = {
-    "F32": LlamaFileType.ALL_F32,
-    "F16": LlamaFileType.MOSTLY_F16,
-    "BF16": LlamaFileType.MOSTLY_BF16,
-    "Q8_0": LlamaFileType.MOSTLY_Q8_0,
-    "Q5_1": LlamaFileType.MOSTLY_Q5_1,
-    "Q5_0": LlamaFileType.MOSTLY_Q5_0,
-    "Q4_1": LlamaFileType.MOSTLY_Q4_1,
-    "Q4_0": LlamaFileType.MOSTLY_Q4_0,
-}
-QUANTIZATIONS = tuple(FILE_TYPES)
-MIB = 1 << 20
+from deploy.demo.tiny_llama import MIB, QUANTIZATIONS, make_model, make_shards, make_weights
 
-_CONTEXT_TOKENS = 2048
-_NORM_EPSILON = 1e-5
-_CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<s>' + message['role'] + '\n' + message['content'] }}"
-    "{{ '</s>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<s>assistant\n' }}{% endif %}"
-)
-_WORDS = "the and to of is in it you that was for on are as with his they at be this have from"
-
-Weights = npt.NDArray[np.float32]
-Piece = tuple[str, float, TokenType]  # text, score, kind
-
-
-def make_model(
-    path: Path,
-    quantization: str = "Q8_0",
-    *,
-    size_bytes: int | None = None,
-    seed: int = 0,
-    name: str | None = None,
-    chat: bool = False,
-) -> Path:
-    """Writes one model of about 0.1 to 0.8 MB and returns `path`; missing folders are made.
-
-    With `size_bytes` the layers are made wider and more until the file has at least that size (and
-    at most 2 % + 256 KiB more): there is no filling that a loader would refuse or skip.
-    Models that differ only in `quantization` hold the same weights. `chat` adds a chat template.
-    Raises `ValueError` for a quantization that is not in `QUANTIZATIONS`.
-    """
-    _write(path, _Recipe(quantization, size_bytes, seed, name or path.stem, chat), shards=1)
-    return path
-
-
-def make_shards(
-    folder: Path,
-    stem: str,
-    quantization: str = "Q8_0",
-    *,
-    shards: int = 3,
-    size_bytes: int | None = None,
-    seed: int = 0,
-) -> list[Path]:
-    """Writes one model as `stem-00001-of-0000N.gguf` …, as llama.cpp splits it; returns the files.
-
-    The first file carries the metadata, all carry the `split.*` keys. `size_bytes` counts all
-    shards together. Raises `ValueError` when the tensors cannot be dealt to that many files.
-    """
-    recipe = _Recipe(quantization, size_bytes, seed, stem, chat=False)
-    return _write(folder / f"{stem}.gguf", recipe, shards)
+__all__ = ["BIG", "CATALOG", "MIB", "QUANTIZATIONS", "SHARDED", "make_catalog"]
+__all__ += ["make_model", "make_shards"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Recipe:
-    """Everything that decides the bytes of a model."""
+class ModelFile:
+    """One model of a repository; `path` of a sharded one has no `-00001-of-…` yet.
 
+    Without `size_bytes` the model is as small as it can be.
+    """
+
+    path: str
     quantization: str
-    size_bytes: int | None
-    seed: int
-    name: str
-    chat: bool
+    size_bytes: int | None = None
+    shards: int = 1
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
-    """The dimensions of a llama model; all are multiples of a quantization block (32)."""
+class Repository:
+    """One repository of the catalog: what its card says, and its models."""
 
-    embedding: int = 64
-    heads: int = 4
-    layers: int = 2
-    feed_forward: int = 192
-
-    def tensors(self, vocabulary: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Names and (rows, columns) in the order of the file; vectors are never quantized."""
-        square = (self.embedding, self.embedding)
-        yield "token_embd.weight", (vocabulary, self.embedding)
-        yield "output_norm.weight", (self.embedding,)
-        yield "output.weight", (vocabulary, self.embedding)
-        for layer in range(self.layers):
-            block = f"blk.{layer}"
-            yield f"{block}.attn_norm.weight", (self.embedding,)
-            yield f"{block}.attn_q.weight", square
-            yield f"{block}.attn_k.weight", square
-            yield f"{block}.attn_v.weight", square
-            yield f"{block}.attn_output.weight", square
-            yield f"{block}.ffn_norm.weight", (self.embedding,)
-            yield f"{block}.ffn_gate.weight", (self.feed_forward, self.embedding)
-            yield f"{block}.ffn_up.weight", (self.feed_forward, self.embedding)
-            yield f"{block}.ffn_down.weight", (self.embedding, self.feed_forward)
+    id: str
+    about: str
+    models: tuple[ModelFile, ...]
+    chat: bool = False
 
 
-def _shape_of(recipe: _Recipe, vocabulary: int) -> _Shape:
-    """The tiny shape, or the smallest one whose quantized tensors reach `size_bytes`."""
-    if recipe.size_bytes is None:
-        return _Shape()
-    block, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[recipe.quantization]]
-    wanted = recipe.size_bytes * block / block_bytes  # weights
-    embedding = 64 if recipe.size_bytes <= 16 * MIB else 512
-    layers = max(2, math.ceil(recipe.size_bytes / (16 * MIB)))
-    fixed = 2 * vocabulary * embedding + layers * 4 * embedding**2
-    rows = (wanted - fixed) / (layers * 3 * embedding)
-    feed_forward = max(32, 32 * math.ceil(rows / 32))
-    return _Shape(embedding, embedding // 16, layers, feed_forward)
+def _flat(stem: str, *quantizations: str) -> tuple[ModelFile, ...]:
+    return tuple(ModelFile(f"{stem}-{name}.gguf", name) for name in quantizations)
 
 
-def _write(path: Path, recipe: _Recipe, shards: int) -> list[Path]:
-    if recipe.quantization not in FILE_TYPES:
-        known = ", ".join(QUANTIZATIONS)
-        raise ValueError(f"no maker for {recipe.quantization}: choose one of {known}")
-    pieces = _vocabulary()
-    shape = _shape_of(recipe, len(pieces))
-    tensors = list(shape.tensors(len(pieces)))
-    per_shard = math.ceil(len(tensors) / shards)
-    if math.ceil(len(tensors) / per_shard) != shards:
-        raise ValueError(f"{len(tensors)} tensors cannot be cut into {shards} equal shards")
+BIG = "tiny-org/big-llama-GGUF"
+SHARDED = "tiny-org/wide-llama-GGUF"
+UNCONVERTED = "tiny-org/tiny-llama"
+CATALOG = (
+    Repository(
+        "tiny-org/tiny-llama-GGUF",
+        "One tiny model in many quantizations.",
+        _flat("tiny-llama", "F32", "F16", "BF16", "Q8_0", "Q5_0", "Q4_0"),
+    ),
+    Repository(
+        "tiny-org/tiny-llama-chat-GGUF",
+        "With a chat template; each quantization in a folder of its own.",
+        tuple(
+            ModelFile(f"{name}/tiny-llama-chat-{name}.gguf", name)
+            for name in ("BF16", "Q8_0", "Q4_0")
+        ),
+        chat=True,
+    ),
+    Repository(
+        SHARDED,
+        "Its larger quantization comes in three shards.",
+        (
+            ModelFile("Q8_0/wide-llama-Q8_0.gguf", "Q8_0", 24 * MIB, shards=3),
+            ModelFile("wide-llama-Q4_0.gguf", "Q4_0"),
+        ),
+    ),
+    Repository(
+        BIG,
+        "Large enough to watch it arrive.",
+        (
+            ModelFile("big-llama-F16.gguf", "F16", 256 * MIB),
+            ModelFile("big-llama-Q8_0.gguf", "Q8_0", 16 * MIB),
+        ),
+    ),
+    Repository(
+        "story-lab/bedtime-stories-GGUF",
+        "Tells the shortest stories.",
+        (
+            ModelFile("bedtime-stories-Q8_0.gguf", "Q8_0", 4 * MIB),
+            ModelFile("bedtime-stories-Q4_1.gguf", "Q4_1"),
+        ),
+    ),
+    Repository(
+        "acme-ai/code-mini-GGUF",
+        "Completes very small programs.",
+        _flat("code-mini", "F16", "Q8_0", "Q5_1", "Q4_0"),
+    ),
+)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = GGUFWriter(path, "llama", split_max_tensors=per_shard if shards > 1 else 0)
-    _describe(writer, recipe, shape, pieces)
-    kinds = [_kind(recipe.quantization, dimensions) for _, dimensions in tensors]
-    for (tensor, dimensions), kind in zip(tensors, kinds, strict=True):
-        stored = quant_shape_to_byte_shape(dimensions, kind)
-        writer.add_tensor_info(
-            tensor, stored, np.dtype(np.uint8), math.prod(stored), raw_dtype=kind
-        )
-    files = writer.format_shard_names(path)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    # One tensor at a time, so that a large model needs little memory.
-    for number, ((_, dimensions), kind) in enumerate(zip(tensors, kinds, strict=True)):
-        writer.write_tensor_data(quantize(_weights(dimensions, recipe.seed, number), kind))
-    writer.close()
-    return files
 
+def make_catalog(folder: Path, *, big_bytes: int | None = None) -> tuple[str, ...]:
+    """Lays out `owner/repo/files` under `folder`; returns the ids of the repositories.
 
-def _kind(quantization: str, dimensions: tuple[int, ...]) -> GGMLQuantizationType:
-    return GGMLQuantizationType.F32 if len(dimensions) == 1 else GGMLQuantizationType[quantization]
-
-
-def _weights(dimensions: tuple[int, ...], seed: int, number: int) -> Weights:
-    """Ones for a norm, else uniform values that keep the activations near one.
-
-    Drawn from the raw output of PCG64, which NumPy promises never to change; its distributions
-    have no such promise.
+    About 320 MiB in a few seconds; `big_bytes` replaces the 256 MiB of the largest file, for
+    tests. Besides the GGUF repositories there is one of plain weights, which waits for conversion.
     """
-    count = math.prod(dimensions)
-    if len(dimensions) == 1:
-        return np.ones(count, dtype=np.float32)
-    raw = np.random.PCG64([seed, number]).random_raw((count + 3) // 4)
-    signed = raw.astype("<u8", copy=False).view("<i2")[:count]
-    reach = np.float32(math.sqrt(3 / dimensions[-1]) / 32768)
-    return (signed.astype(np.float32) * reach).reshape(dimensions)
+    for seed, repository in enumerate(CATALOG):
+        root = folder / repository.id
+        for model in repository.models:
+            size = model.size_bytes
+            if big_bytes is not None and size is not None:
+                size = min(size, big_bytes)
+            path = root / model.path
+            if model.shards > 1:
+                make_shards(
+                    path.parent,
+                    path.stem,
+                    model.quantization,
+                    shards=model.shards,
+                    size_bytes=size,
+                    seed=seed,
+                )
+            else:
+                make_model(
+                    path, model.quantization, size_bytes=size, seed=seed, chat=repository.chat
+                )
+        _write_card(root, repository.id, repository.about, ["gguf", "llama"])
+    make_weights(folder / UNCONVERTED)
+    _write_card(folder / UNCONVERTED, UNCONVERTED, "The weights as they were trained.", ["llama"])
+    return (*(repository.id for repository in CATALOG), UNCONVERTED)
 
 
-def _describe(writer: GGUFWriter, recipe: _Recipe, shape: _Shape, pieces: list[Piece]) -> None:
-    writer.add_type("model")
-    writer.add_name(recipe.name)
-    writer.add_description("Random weights for trying llm-router; it speaks nonsense.")
-    writer.add_license("mit")
-    writer.add_file_type(FILE_TYPES[recipe.quantization])
-    writer.add_quantization_version(2)
-    writer.add_context_length(_CONTEXT_TOKENS)
-    writer.add_embedding_length(shape.embedding)
-    writer.add_block_count(shape.layers)
-    writer.add_feed_forward_length(shape.feed_forward)
-    writer.add_head_count(shape.heads)
-    writer.add_head_count_kv(shape.heads)
-    writer.add_rope_dimension_count(shape.embedding // shape.heads)
-    writer.add_layer_norm_rms_eps(_NORM_EPSILON)
-    writer.add_vocab_size(len(pieces))
-    writer.add_tokenizer_model("llama")
-    writer.add_token_list([piece for piece, _, _ in pieces])
-    writer.add_token_scores([score for _, score, _ in pieces])
-    writer.add_token_types([kind for _, _, kind in pieces])
-    writer.add_unk_token_id(0)
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_add_bos_token(True)
-    if recipe.chat:
-        writer.add_chat_template(_CHAT_TEMPLATE)
-
-
-def _vocabulary() -> list[Piece]:
-    """The tokenizer, in the order of ids: specials, all bytes, letters, parts of words.
-
-    Every start of a word is a piece too, because SentencePiece merges two neighbours at a time.
-    """
-    specials = [
-        ("<unk>", 0.0, TokenType.UNKNOWN),
-        ("<s>", 0.0, TokenType.CONTROL),
-        ("</s>", 0.0, TokenType.CONTROL),
+def _write_card(root: Path, repo: str, about: str, tags: list[str]) -> None:
+    """The model card; its front matter is what the Hub reads as metadata."""
+    name = repo.partition("/")[2]
+    library = "gguf" if "gguf" in tags else "transformers"
+    card = [
+        "---",
+        "license: mit",
+        "language: en",
+        f"library_name: {library}",
+        "pipeline_tag: text-generation",
+        *([f"base_model: {UNCONVERTED}"] if "gguf" in tags else []),
+        "tags:",
+        *(f"- {tag}" for tag in tags),
+        "---",
+        "",
+        f"# {name}",
+        "",
+        f"{about} Random weights, made for trying llm-router: it speaks nonsense.",
+        "",
     ]
-    octets = [(f"<0x{value:02X}>", 0.0, TokenType.BYTE) for value in range(256)]
-    characters = ["▁", *(chr(code) for code in range(33, 127))]
-    starts = (f"▁{word[:end]}" for word in _WORDS.split() for end in range(1, len(word) + 1))
-    parts = dict.fromkeys([*characters, *starts])
-    normal = [(part, -float(rank), TokenType.NORMAL) for rank, part in enumerate(parts)]
-    return [*specials, *octets, *normal]
+    (root / "README.md").write_text("\n".join(card), encoding="utf-8")
+    if not (root / "config.json").exists():
+        config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+        (root / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+@click.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+def main(folder: Path) -> None:
+    """Lays out a small catalog of models in FOLDER, for llm-router-hub to serve."""
+    for repo in make_catalog(folder):
+        files = sorted(path for path in (folder / repo).rglob("*") if path.is_file())
+        size = sum(path.stat().st_size for path in files) / MIB
+        click.echo(f"{repo:<34} {len(files):>2} files  {size:8.1f} MiB")
+
+
+if __name__ == "__main__":
+    main()
