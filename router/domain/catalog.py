@@ -1,6 +1,5 @@
 """What the Hub offers: repositories, their files, and the variants one can choose."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -84,12 +83,31 @@ class Variant:
         return sum(file.size_bytes for file in self.files)
 
 
+class IgnoredReason(StrEnum):
+    """Why a file that looks like a model is not one that can be chosen."""
+
+    COMPANION = "companion"  # belongs to a model: importance matrix, draft model, projector
+    INCOMPLETE = "incomplete"  # a shard of a set from which others are missing
+    UNUSABLE = "unusable"  # empty, cut in a way that no runtime reads, or a name we do not accept
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoredFile:
+    """A file that looks like a model and is not listed; `detail` is a sentence for a person."""
+
+    path: str
+    reason: IgnoredReason
+    detail: str
+
+
 @dataclass(frozen=True, slots=True)
 class GgufFacts:
     """What a GGUF header tells; None where it does not.
 
-    Sizes of the model are counts, not bytes. `kv_bytes_per_token` is for an f16 cache over all
-    layers; `kv_window_bytes` is the part that is bounded by a sliding window, for the whole window.
+    Sizes of the model are counts, not bytes. The cache of a model with f16 keys and values takes
+    `kv_bytes_per_token` for each token of the context (layers that attend to all of it) plus
+    `kv_fixed_bytes` whatever the context (sliding windows, recurrent states); both are None
+    when the header does not tell enough.
     """
 
     architecture: str
@@ -100,6 +118,9 @@ class GgufFacts:
     heads: int | None = None
     kv_heads: int | None = None
     embedding_length: int | None = None
+    key_length: int | None = None
+    value_length: int | None = None
+    sliding_window: int | None = None
     experts: int | None = None
     experts_used: int | None = None
     vocabulary: int | None = None
@@ -107,7 +128,7 @@ class GgufFacts:
     chat_template: str | None = None
     license: str | None = None
     kv_bytes_per_token: int | None = None
-    kv_window_bytes: int = 0
+    kv_fixed_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +136,7 @@ class CatalogRepo:
     """One repository of the Hub at one commit, with its variants.
 
     `variants` is empty and `convertible` true when it holds weights that are not GGUF.
-    `ignored` names files that look like models and are not listed, with the reason.
+    `ignored` are files that look like models and are not listed.
     """
 
     repo: str
@@ -131,7 +152,7 @@ class CatalogRepo:
     variants: tuple[Variant, ...]
     convertible: bool = False
     conversion_files: tuple[ModelFile, ...] = ()
-    ignored: Mapping[str, str] | None = None
+    ignored: tuple[IgnoredFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +200,18 @@ class CatalogEntry:
 
 @dataclass(frozen=True, slots=True)
 class VariantPage:
-    """A page of variants, counted by `offset`; `total` is None while the list's end is not known."""
+    """A page of variants, counted by `offset`; `total` is None while the list's end is not known.
+
+    A page may be shorter than asked for although more follow, when a filter fits rarely: go on
+    at `offset` plus the number of entries. `listing` names the list that the page is part of:
+    given back, the next page comes from the same list however the Hub's has moved since.
+    """
 
     entries: tuple[CatalogEntry, ...]
     total: int | None
     has_more: bool
     freshness: Freshness
+    listing: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,19 @@ class Catalog(Protocol):
     """
 
     def search_repos(self, query: CatalogQuery, page_size: int, page_token: str) -> RepoPage:
-        """One page of repositories that hold GGUF files; `page_token` "" is the first."""
+        """One page of repositories that hold GGUF files; `page_token` "" is the first.
 
-    def search_variants(self, query: CatalogQuery, limit: int, offset: int) -> VariantPage:
-        """One page of the same list, flattened to variants."""
+        A page may be short, even empty, although `next_token` is set. Raises `InvalidPageToken`.
+        """
+
+    def search_variants(
+        self, query: CatalogQuery, limit: int, offset: int, listing: str = ""
+    ) -> VariantPage:
+        """One page of the same list, flattened to variants.
+
+        `listing` is the one of an earlier page; without it, pages after the first come from the
+        list whose first page was asked for last. Raises `InvalidPageToken`.
+        """
 
     def repo(self, repo: str, revision: str) -> CatalogRepo:
         """One repository at the commit that `revision` names now; never from a stale cache."""
