@@ -57,8 +57,8 @@ def make_model(
 ) -> Path:
     """Writes one model of about 0.1 to 0.8 MB and returns `path`; missing folders are made.
 
-    With `size_bytes` the layers are made wider and more until the file has at least that size (and
-    at most 2 % + 256 KiB more): there is no filling that a loader would refuse or skip.
+    With `size_bytes` the layers become wider and more until the file has at least that size, and
+    about 1 % more: every byte is a tensor that a loader reads, nothing is mere filling.
     Models that differ only in `quantization` hold the same weights. `chat` adds a chat template.
     Raises `ValueError` for a quantization that is not in `QUANTIZATIONS`.
     """
