@@ -124,8 +124,8 @@ def _specimens(folder: Path) -> dict[str, Path]:
     files["256 MiB, F16"] = make_model(folder / "big-F16.gguf", "F16", size_bytes=256 * MIB)
     files["chat template, Q4_0"] = make_model(folder / "chat-Q4_0.gguf", "Q4_0", chat=True)
     links = lay_out_cache(folder / "hub", "tiny-org/tiny-llama-GGUF", [single, *shards])
-    files["Hugging Face cache, Q8_0"] = links[0]
-    files["Hugging Face cache, 3 shards"] = links[1]
+    files["HF cache, Q8_0"] = links[0]
+    files["HF cache, 3 shards"] = links[1]
     return files
 
 
