@@ -1,6 +1,7 @@
 """What the services need from outside; `app` plugs in what implements it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
@@ -13,6 +14,9 @@ from router.domain.catalog import (
     Variant,
     VariantPage,
 )
+from router.domain.models import Manifest, Model
+from router.domain.nodes import Eviction, Node
+from router.domain.tasks import Order, Task, TaskState
 
 Clock = Callable[[], datetime]
 
@@ -63,3 +67,113 @@ class CatalogCache(Protocol):
 
     def delete(self, kind: str, key: str) -> None:
         """Forgets a row."""
+
+
+class Store(Protocol):
+    """What must survive. Reads run on any thread; every write runs inside `transaction`.
+
+    Lists that page take the last id of the page before (`after`, `before`), "" for the first.
+    """
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All or nothing; durable on return; one writer at a time; may be nested."""
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Runs `callback` once the present transaction is durable, before the next begins."""
+
+    def next_epoch(self, now: datetime) -> int:
+        """A number larger than every one before, also after the store was lost."""
+
+    def add_model(self, model: Model) -> None:
+        """Keeps a new model."""
+
+    def save_manifest(self, name: str, manifest: Manifest) -> None:
+        """Replaces a model's manifest."""
+
+    def delete_model(self, name: str) -> None:
+        """Forgets a model and who holds it."""
+
+    def model(self, name: str) -> Model | None:
+        """The model with this id."""
+
+    def models(self, *, after: str = "", limit: int | None = None) -> list[Model]:
+        """Models by name."""
+
+    def models_of_repo(self, repo: str) -> list[Model]:
+        """The models of one repository, by name."""
+
+    def add_order(self, order: Order) -> None:
+        """Keeps a new order."""
+
+    def order(self, order_id: str) -> Order | None:
+        """The order with this id."""
+
+    def order_of_request(self, request_id: str) -> Order | None:
+        """The order that a request with this id made."""
+
+    def orders(self, *, before: str = "", limit: int = 100) -> list[Order]:
+        """Orders, the newest first."""
+
+    def add_tasks(self, tasks: Sequence[Task]) -> None:
+        """Keeps new tasks."""
+
+    def save_task(self, task: Task) -> None:
+        """Replaces a task."""
+
+    def task(self, task_id: str) -> Task | None:
+        """The task with this id."""
+
+    def tasks_by_id(self, task_ids: Iterable[str]) -> list[Task]:
+        """The tasks with these ids, in the order of the ids."""
+
+    def tasks(
+        self,
+        *,
+        before: str = "",
+        limit: int | None = None,
+        states: Iterable[TaskState] = (),
+        model_name: str = "",
+        node_id: str = "",
+    ) -> list[Task]:
+        """Tasks that fit every filter given, the newest first."""
+
+    def latest_tasks(self, *, model_name: str = "", node_id: str = "") -> list[Task]:
+        """Of each model on each node the newest task, unless that completed or was cancelled."""
+
+    def resumable_tasks(self, node_id: str) -> list[Task]:
+        """The tasks of a node whose bytes are to stay: unfinished, failed, or cancelled so."""
+
+    def save_node(self, node: Node) -> None:
+        """Keeps a node, new or known."""
+
+    def delete_node(self, node_id: str) -> None:
+        """Forgets a node with its tasks, holdings and evictions."""
+
+    def node(self, node_id: str) -> Node | None:
+        """The node with this id."""
+
+    def nodes_named(self, name: str) -> list[Node]:
+        """The nodes with this name."""
+
+    def nodes(self, *, after: str = "", limit: int | None = None) -> list[Node]:
+        """Nodes by name, then id; `after` is a node's id."""
+
+    def save_holding(self, model_name: str, node_id: str, verified_at: datetime | None) -> None:
+        """Notes that a node holds a model, verified at that moment, or lost it (None)."""
+
+    def delete_holding(self, model_name: str, node_id: str) -> None:
+        """Forgets that a node held a model."""
+
+    def holdings(
+        self, *, model_name: str = "", node_id: str = ""
+    ) -> list[tuple[str, str, datetime | None]]:
+        """(model, node, moment) of a model, of a node, or of all."""
+
+    def add_eviction(self, eviction: Eviction) -> None:
+        """Keeps a new eviction."""
+
+    def delete_evictions(self, node_id: str, eviction_ids: Iterable[str]) -> int:
+        """Forgets evictions of a node; how many there were."""
+
+    def evictions(self, node_id: str) -> list[Eviction]:
+        """The evictions that a node has not done yet, the oldest first."""

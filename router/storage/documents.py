@@ -1,0 +1,75 @@
+"""How values are written as JSON documents, and read back."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from router.domain.catalog import FileRole, GgufFacts, ModelFile
+from router.domain.models import Manifest
+from router.domain.nodes import Gpu, Settings
+from router.domain.tasks import Bytes, Progress, TaskFailure
+
+Document = Mapping[str, Any]
+
+
+def manifest_to(manifest: Manifest) -> Document:
+    """A manifest as a document."""
+    return asdict(manifest)
+
+
+def manifest_from(document: Document) -> Manifest:
+    """The manifest of a document."""
+    files = tuple(
+        ModelFile(**{**file, "role": FileRole(file["role"])}) for file in document["files"]
+    )
+    return Manifest(**{**document, "files": files})
+
+
+def facts_to(facts: GgufFacts | None) -> Document | None:
+    """Header facts as a document."""
+    return None if facts is None else asdict(facts)
+
+
+def facts_from(document: Document | None) -> GgufFacts | None:
+    """The header facts of a document."""
+    return None if document is None else GgufFacts(**document)
+
+
+def failure_to(failure: TaskFailure | None) -> Document | None:
+    """A failure as a document."""
+    return None if failure is None else asdict(failure)
+
+
+def failure_from(document: Document | None) -> TaskFailure | None:
+    """The failure of a document."""
+    return None if document is None else TaskFailure(**document)
+
+
+def progress_to(progress: Progress) -> Document:
+    """What of a progress outlives the moment: the bytes."""
+    return {"bytes_done": progress.bytes_done, "bytes_from": asdict(progress.bytes_from)}
+
+
+def progress_from(document: Document) -> Progress:
+    """The progress of a document."""
+    return Progress(bytes_done=document["bytes_done"], bytes_from=Bytes(**document["bytes_from"]))
+
+
+def gpus_to(gpus: tuple[Gpu, ...]) -> list[Document]:
+    """Graphics processors as a document."""
+    return [asdict(gpu) for gpu in gpus]
+
+
+def gpus_from(document: list[Document]) -> tuple[Gpu, ...]:
+    """The graphics processors of a document."""
+    return tuple(Gpu(**gpu) for gpu in document)
+
+
+def settings_to(settings: Settings) -> Document:
+    """An agent's settings as a document."""
+    return asdict(settings)
+
+
+def settings_from(document: Document) -> Settings:
+    """The agent's settings of a document."""
+    return Settings(**document)

@@ -1,0 +1,422 @@
+"""The port `Store` on the tables."""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any
+
+from peewee import fn
+
+from router.domain.models import Manifest, Model, ModelStatus
+from router.domain.nodes import Eviction, Node
+from router.domain.tasks import UNFINISHED, Order, OrderTarget, Task, TaskState
+from router.storage import documents
+from router.storage.database import Database
+from router.storage.tables import (
+    EvictionRow,
+    HoldingRow,
+    ModelRow,
+    NodeRow,
+    OrderRow,
+    SettingRow,
+    Table,
+    TaskRow,
+)
+
+_INSERT_BATCH = 100
+
+
+class PeeweeStore:
+    """What must survive: models, orders, tasks, nodes, holdings, evictions.
+
+    Reads may run on any thread; every write must run inside `transaction`.
+    """
+
+    def __init__(self, database: Database) -> None:
+        """Reads and writes `database`."""
+        self._database = database
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All or nothing; durable on return; one writer at a time."""
+        return self._database.transaction()
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Runs `callback` once the present transaction is durable."""
+        self._database.after_commit(callback)
+
+    def next_epoch(self, now: datetime) -> int:
+        """A number larger than every one before, also after the database was lost."""
+        with self.transaction():
+            row = SettingRow.select().where(SettingRow.name == "epoch").first(self._connection)
+            epoch = max(int(now.timestamp()), 0 if row is None else row.number + 1)
+            self._save(SettingRow, {"name": "epoch"}, {"number": epoch})
+        return epoch
+
+    # Models
+
+    def add_model(self, model: Model) -> None:
+        """Keeps a new model."""
+        self._run(
+            ModelRow.insert(
+                name=model.name,
+                display_name=model.display_name,
+                status=model.status.value,
+                repo=model.manifest.repo,
+                manifest=documents.manifest_to(model.manifest),
+                required_memory_bytes=model.required_memory_bytes,
+                chat_template=model.chat_template,
+                facts=documents.facts_to(model.facts),
+                created_at=model.created_at,
+            )
+        )
+
+    def save_manifest(self, name: str, manifest: Manifest) -> None:
+        """Replaces a model's manifest."""
+        self._run(
+            ModelRow.update(manifest=documents.manifest_to(manifest)).where(ModelRow.name == name)
+        )
+
+    def delete_model(self, name: str) -> None:
+        """Forgets a model and who holds it."""
+        self._run(ModelRow.delete().where(ModelRow.name == name))
+        self._run(HoldingRow.delete().where(HoldingRow.model_name == name))
+
+    def model(self, name: str) -> Model | None:
+        """The model with this id."""
+        return next(iter(self._models(ModelRow.select().where(ModelRow.name == name))), None)
+
+    def models(self, *, after: str = "", limit: int | None = None) -> list[Model]:
+        """Models by name, those after `after`."""
+        query = ModelRow.select().where(ModelRow.name > after).order_by(ModelRow.name)
+        return self._models(query.limit(limit) if limit is not None else query)
+
+    def models_of_repo(self, repo: str) -> list[Model]:
+        """The models of one repository, by name."""
+        query = ModelRow.select().where(ModelRow.repo == repo).order_by(ModelRow.name)
+        return self._models(query)
+
+    # Orders
+
+    def add_order(self, order: Order) -> None:
+        """Keeps a new order."""
+        self._run(
+            OrderRow.insert(
+                order_id=order.order_id,
+                model_name=order.model_name,
+                target=order.target.value,
+                node_ids=list(order.node_ids),
+                task_ids=list(order.task_ids),
+                request_id=order.request_id or None,
+                created_at=order.created_at,
+            )
+        )
+
+    def order(self, order_id: str) -> Order | None:
+        """The order with this id."""
+        return self._order(OrderRow.order_id == order_id)
+
+    def order_of_request(self, request_id: str) -> Order | None:
+        """The order that a request with this id made."""
+        return self._order(OrderRow.request_id == request_id)
+
+    def orders(self, *, before: str = "", limit: int = 100) -> list[Order]:
+        """Orders, the newest first, those before `before`."""
+        query = OrderRow.select().order_by(OrderRow.order_id.desc()).limit(limit)
+        if before:
+            query = query.where(OrderRow.order_id < before)
+        return [_order(row) for row in self._run(query)]
+
+    # Tasks
+
+    def add_tasks(self, tasks: Sequence[Task]) -> None:
+        """Keeps new tasks."""
+        for start in range(0, len(tasks), _INSERT_BATCH):
+            batch = [_task_row(task) for task in tasks[start : start + _INSERT_BATCH]]
+            self._run(TaskRow.insert_many(batch))
+
+    def save_task(self, task: Task) -> None:
+        """Replaces a task."""
+        row = _task_row(task)
+        self._run(TaskRow.update(row).where(TaskRow.task_id == row.pop("task_id")))
+
+    def task(self, task_id: str) -> Task | None:
+        """The task with this id."""
+        return next(iter(self._tasks(TaskRow.select().where(TaskRow.task_id == task_id))), None)
+
+    def tasks_by_id(self, task_ids: Iterable[str]) -> list[Task]:
+        """The tasks with these ids, in the order of the ids."""
+        wanted = list(task_ids)
+        found = {
+            task.task_id: task
+            for start in range(0, len(wanted), 500)
+            for task in self._tasks(
+                TaskRow.select().where(TaskRow.task_id.in_(wanted[start : start + 500]))
+            )
+        }
+        return [found[task_id] for task_id in wanted if task_id in found]
+
+    def tasks(
+        self,
+        *,
+        before: str = "",
+        limit: int | None = None,
+        states: Iterable[TaskState] = (),
+        model_name: str = "",
+        node_id: str = "",
+    ) -> list[Task]:
+        """Tasks, the newest first, those before `before` that fit every filter given."""
+        query = TaskRow.select().order_by(TaskRow.task_id.desc())
+        values = [state.value for state in states]
+        if values:
+            query = query.where(TaskRow.state.in_(values))
+        if model_name:
+            query = query.where(TaskRow.model_name == model_name)
+        if node_id:
+            query = query.where(TaskRow.node_id == node_id)
+        if before:
+            query = query.where(TaskRow.task_id < before)
+        return self._tasks(query.limit(limit) if limit is not None else query)
+
+    def latest_tasks(self, *, model_name: str = "", node_id: str = "") -> list[Task]:
+        """Of each model on each node the newest task, unless that completed or was cancelled."""
+        newest = TaskRow.select(fn.MAX(TaskRow.task_id)).group_by(
+            TaskRow.model_name, TaskRow.node_id
+        )
+        if model_name:
+            newest = newest.where(TaskRow.model_name == model_name)
+        if node_id:
+            newest = newest.where(TaskRow.node_id == node_id)
+        shown = [state.value for state in (*UNFINISHED, TaskState.FAILED)]
+        query = TaskRow.select().where(TaskRow.task_id.in_(newest) & TaskRow.state.in_(shown))
+        return self._tasks(query)
+
+    def resumable_tasks(self, node_id: str) -> list[Task]:
+        """The tasks of a node whose bytes are to stay: unfinished, failed, or cancelled so."""
+        shown = [state.value for state in (*UNFINISHED, TaskState.FAILED)]
+        query = TaskRow.select().where(
+            (TaskRow.node_id == node_id)
+            & (TaskRow.state.in_(shown) | (TaskRow.keep_partial == True))  # noqa: E712
+        )
+        return self._tasks(query.order_by(TaskRow.task_id))
+
+    # Nodes
+
+    def save_node(self, node: Node) -> None:
+        """Keeps a node, new or known."""
+        self._save(
+            NodeRow,
+            {"node_id": node.node_id},
+            {
+                "name": node.name,
+                "version": node.version,
+                "labels": dict(node.labels),
+                "memory_bytes": node.memory_bytes,
+                "gpus": documents.gpus_to(node.gpus),
+                "disk_free_bytes": node.disk_free_bytes,
+                "disk_total_bytes": node.disk_total_bytes,
+                "settings": documents.settings_to(node.settings),
+                "created_at": node.created_at,
+                "last_seen_at": node.last_seen_at,
+                "set_labels": dict(node.set_labels),
+                "set_max_rate": node.set_max_rate,
+            },
+        )
+
+    def delete_node(self, node_id: str) -> None:
+        """Forgets a node with its tasks, holdings and evictions."""
+        for table in (NodeRow, TaskRow, HoldingRow, EvictionRow):
+            self._run(table.delete().where(table.node_id == node_id))
+
+    def node(self, node_id: str) -> Node | None:
+        """The node with this id."""
+        return next(iter(self._nodes(NodeRow.select().where(NodeRow.node_id == node_id))), None)
+
+    def nodes_named(self, name: str) -> list[Node]:
+        """The nodes with this name."""
+        return self._nodes(NodeRow.select().where(NodeRow.name == name))
+
+    def nodes(self, *, after: str = "", limit: int | None = None) -> list[Node]:
+        """Nodes by name, then id; those after the node whose id is `after`."""
+        query = NodeRow.select().order_by(NodeRow.name, NodeRow.node_id)
+        last = self.node(after) if after else None
+        if last is not None:
+            query = query.where(
+                (NodeRow.name > last.name)
+                | ((NodeRow.name == last.name) & (NodeRow.node_id > last.node_id))
+            )
+        return self._nodes(query.limit(limit) if limit is not None else query)
+
+    # Holdings: the moment is None for what was there and is gone
+
+    def save_holding(self, model_name: str, node_id: str, verified_at: datetime | None) -> None:
+        """Notes that a node holds a model, verified at that moment, or lost it (None)."""
+        self._save(
+            HoldingRow,
+            {"model_name": model_name, "node_id": node_id},
+            {"verified_at": verified_at},
+        )
+
+    def delete_holding(self, model_name: str, node_id: str) -> None:
+        """Forgets that a node held a model."""
+        self._run(
+            HoldingRow.delete().where(
+                (HoldingRow.model_name == model_name) & (HoldingRow.node_id == node_id)
+            )
+        )
+
+    def holdings(
+        self, *, model_name: str = "", node_id: str = ""
+    ) -> list[tuple[str, str, datetime | None]]:
+        """(model, node, moment) of a model, of a node, or of all."""
+        query = HoldingRow.select()
+        if model_name:
+            query = query.where(HoldingRow.model_name == model_name)
+        if node_id:
+            query = query.where(HoldingRow.node_id == node_id)
+        return [(row.model_name, row.node_id, row.verified_at) for row in self._run(query)]
+
+    # Evictions
+
+    def add_eviction(self, eviction: Eviction) -> None:
+        """Keeps a new eviction."""
+        self._run(
+            EvictionRow.insert(
+                eviction_id=eviction.eviction_id,
+                node_id=eviction.node_id,
+                manifest=documents.manifest_to(eviction.manifest),
+                created_at=eviction.created_at,
+            )
+        )
+
+    def delete_evictions(self, node_id: str, eviction_ids: Iterable[str]) -> int:
+        """Forgets evictions of a node; how many there were."""
+        return int(
+            self._run(
+                EvictionRow.delete().where(
+                    (EvictionRow.node_id == node_id)
+                    & EvictionRow.eviction_id.in_(list(eviction_ids))
+                )
+            )
+        )
+
+    def evictions(self, node_id: str) -> list[Eviction]:
+        """The evictions that a node has not done yet, the oldest first."""
+        query = EvictionRow.select().where(EvictionRow.node_id == node_id)
+        return [
+            Eviction(
+                eviction_id=row.eviction_id,
+                node_id=row.node_id,
+                manifest=documents.manifest_from(row.manifest),
+                created_at=row.created_at,
+            )
+            for row in self._run(query.order_by(EvictionRow.eviction_id))
+        ]
+
+    @property
+    def _connection(self) -> Any:
+        return self._database.connection
+
+    def _run(self, query: Any) -> Any:
+        return query.execute(self._connection)
+
+    def _save(self, table: type[Table], key: dict[str, Any], values: dict[str, Any]) -> None:
+        # Update, else insert: every database understands it, and there is one writer at a time.
+        where = [getattr(table, name) == value for name, value in key.items()]
+        if not self._run(table.update(values).where(*where)):
+            self._run(table.insert({**key, **values}))
+
+    def _models(self, query: Any) -> list[Model]:
+        return [_model(row) for row in self._run(query)]
+
+    def _tasks(self, query: Any) -> list[Task]:
+        return [_task(row) for row in self._run(query)]
+
+    def _nodes(self, query: Any) -> list[Node]:
+        return [_node(row) for row in self._run(query)]
+
+    def _order(self, where: Any) -> Order | None:
+        row = OrderRow.select().where(where).first(self._connection)
+        return None if row is None else _order(row)
+
+
+def _model(row: ModelRow) -> Model:
+    return Model(
+        name=row.name,
+        display_name=row.display_name,
+        status=ModelStatus(row.status),
+        manifest=documents.manifest_from(row.manifest),
+        required_memory_bytes=row.required_memory_bytes,
+        chat_template=row.chat_template,
+        facts=documents.facts_from(row.facts),
+        created_at=row.created_at,
+    )
+
+
+def _order(row: OrderRow) -> Order:
+    return Order(
+        order_id=row.order_id,
+        model_name=row.model_name,
+        target=OrderTarget(row.target),
+        node_ids=tuple(row.node_ids),
+        task_ids=tuple(row.task_ids),
+        request_id=row.request_id or "",
+        created_at=row.created_at,
+    )
+
+
+def _task(row: TaskRow) -> Task:
+    return Task(
+        task_id=row.task_id,
+        order_id=row.order_id,
+        model_name=row.model_name,
+        node_id=row.node_id,
+        state=TaskState(row.state),
+        attempt=row.attempt,
+        bytes_total=row.bytes_total,
+        priority=row.priority,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        failure=documents.failure_from(row.failure),
+        keep_partial=row.keep_partial,
+        progress=documents.progress_from(row.progress),
+    )
+
+
+def _task_row(task: Task) -> dict[str, Any]:
+    return {
+        "task_id": task.task_id,
+        "order_id": task.order_id,
+        "model_name": task.model_name,
+        "node_id": task.node_id,
+        "state": task.state.value,
+        "attempt": task.attempt,
+        "bytes_total": task.bytes_total,
+        "priority": task.priority,
+        "created_at": task.created_at,
+        "updated_at": task.updated_at,
+        "started_at": task.started_at,
+        "ended_at": task.ended_at,
+        "failure": documents.failure_to(task.failure),
+        "keep_partial": task.keep_partial,
+        "progress": documents.progress_to(task.progress),
+    }
+
+
+def _node(row: NodeRow) -> Node:
+    return Node(
+        node_id=row.node_id,
+        name=row.name,
+        version=row.version,
+        labels=row.labels,
+        memory_bytes=row.memory_bytes,
+        gpus=documents.gpus_from(row.gpus),
+        disk_free_bytes=row.disk_free_bytes,
+        disk_total_bytes=row.disk_total_bytes,
+        settings=documents.settings_from(row.settings),
+        created_at=row.created_at,
+        last_seen_at=row.last_seen_at,
+        set_labels=row.set_labels,
+        set_max_rate=row.set_max_rate,
+    )
