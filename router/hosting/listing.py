@@ -1,0 +1,193 @@
+"""The list of repositories as `GET /api/models` filters, sorts and cuts it into pages."""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from starlette.datastructures import QueryParams
+
+from router.hosting.errors import HubError
+from router.hosting.repository import Scan
+
+MAX_PAGE = 1000
+_SORTS = {
+    "downloads": "downloads",
+    "likes": "likes",
+    "trendingScore": "trendingScore",
+    "trending_score": "trendingScore",
+    "lastModified": "lastModified",
+    "last_modified": "lastModified",
+    "createdAt": "createdAt",
+    "created_at": "createdAt",
+}
+_BRIEF = [
+    "_id",
+    "id",
+    "modelId",
+    "private",
+    "gated",
+    "downloads",
+    "likes",
+    "trendingScore",
+    "tags",
+    "createdAt",
+    "library_name",
+]
+_FULL = [*_BRIEF, "author", "sha", "lastModified", "disabled", "siblings"]
+_FORMATS = ("gguf", "safetensors", "onnx")
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What is known of a repository beyond its files."""
+
+    downloads: int = 0
+    likes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a client asked the list for."""
+
+    search: tuple[str, ...]
+    author: str | None
+    tags: tuple[str, ...]
+    gated: bool
+    sort: str
+    limit: int
+    after: tuple[Any, str] | None  # sort value and id of the last repository of the page before
+    fields: tuple[str, ...]
+
+    @property
+    def wants_commit(self) -> bool:
+        """Whether the digests of the listed files are needed."""
+        return "sha" in self.fields
+
+
+def query(params: QueryParams) -> Query:
+    """Reads a client's parameters; raises `HubError` 400 for what cannot be understood."""
+    sort = params.get("sort", "trendingScore")
+    if sort not in _SORTS:
+        raise HubError(400, None, f'cannot sort by "{sort}": use one of {", ".join(_SORTS)}')
+    expand = [field for value in params.getlist("expand") for field in value.split(",") if field]
+    tags = [tag for value in params.getlist("filter") for tag in value.split(",") if tag]
+    if params.get("pipeline_tag"):
+        tags.append(params["pipeline_tag"])
+    if "llama.cpp" in params.getlist("apps"):
+        tags.append("gguf")
+    return Query(
+        search=tuple(params.get("search", "").lower().split()),
+        author=params.get("author"),
+        tags=tuple(tags),
+        gated=params.get("gated", "").lower() == "true",
+        sort=_SORTS[sort],
+        limit=page_size(params, MAX_PAGE),
+        after=_read_cursor(params.get("cursor")),
+        fields=tuple(["_id", "id", "modelId", *expand] if expand else _fields(params)),
+    )
+
+
+def page_size(params: QueryParams, most: int) -> int:
+    """The `limit` of a page, at most `most`; raises `HubError` 400."""
+    text = params.get("limit", "")
+    if text and (not text.isdecimal() or int(text) == 0):
+        raise HubError(400, None, f'limit "{text}" is not a positive number')
+    return min(int(text), most) if text else most
+
+
+def select(
+    asked: Query, repositories: Sequence[tuple[Scan, Statistics]]
+) -> tuple[list[tuple[Scan, dict[str, Any]]], str | None]:
+    """The page of a query: repositories with their fields, and the cursor of the next page."""
+    described = [
+        (scan, description(scan, statistics))
+        for scan, statistics in repositories
+        if _is_wanted(asked, scan)
+    ]
+    described.sort(key=lambda item: _position(asked, item[1]), reverse=True)
+    if asked.after is not None:
+        after = asked.after
+        try:
+            described = [item for item in described if _position(asked, item[1]) < after]
+        except TypeError:
+            raise _bad_cursor() from None
+    page = described[: asked.limit]
+    cursor = None
+    if len(described) > len(page):
+        cursor = _write_cursor(_position(asked, page[-1][1]))
+    return page, cursor
+
+
+def description(scan: Scan, statistics: Statistics) -> dict[str, Any]:
+    """All that is known of a repository without reading its files."""
+    return {
+        "_id": scan.repo,
+        "id": scan.repo,
+        "modelId": scan.repo,
+        "author": scan.repo.partition("/")[0],
+        "private": False,
+        "gated": False,
+        "disabled": False,
+        "downloads": statistics.downloads,
+        "downloadsAllTime": statistics.downloads,
+        "likes": statistics.likes,
+        "trendingScore": statistics.downloads,
+        "tags": tags(scan),
+        "library_name": next(iter(tags(scan)), None),
+        "lastModified": timestamp(scan.modified_ns),
+        "createdAt": timestamp(scan.created_ns),
+        "siblings": [{"rfilename": file.name} for file in scan.files],
+        "usedStorage": sum(file.size for file in scan.files),
+    }
+
+
+def tags(scan: Scan) -> list[str]:
+    """The formats of a repository's files: what `filter` asks for."""
+    suffixes = {Path(file.name).suffix.lower() for file in scan.files}
+    return [name for name in _FORMATS if f".{name}" in suffixes]
+
+
+def timestamp(nanoseconds: int) -> str:
+    """Unix time as the Hub writes it: `2026-01-31T12:00:00.000Z`."""
+    moment = datetime.fromtimestamp(nanoseconds / 1e9, tz=UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _fields(params: QueryParams) -> Sequence[str]:
+    return _FULL if params.get("full", "").lower() in ("true", "1", "full") else _BRIEF
+
+
+def _is_wanted(asked: Query, scan: Scan) -> bool:
+    name = scan.repo.lower()
+    return (
+        not asked.gated
+        and (asked.author is None or name.startswith(f"{asked.author.lower()}/"))
+        and all(word in name for word in asked.search)
+        and set(asked.tags) <= set(tags(scan))
+    )
+
+
+def _position(asked: Query, described: Mapping[str, Any]) -> tuple[Any, str]:
+    return described[asked.sort], described["id"]
+
+
+def _write_cursor(position: tuple[Any, str]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
+
+
+def _read_cursor(text: str | None) -> tuple[Any, str] | None:
+    if not text:
+        return None
+    try:
+        value, repo = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    except (ValueError, TypeError):
+        raise _bad_cursor() from None
+    return value, str(repo)
+
+
+def _bad_cursor() -> HubError:
+    return HubError(400, None, "the cursor is not one that this server gave for this sorting")
