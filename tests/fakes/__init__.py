@@ -1,0 +1,1 @@
+"""Stand-ins that behave: real programs in this process, made to misbehave on request."""
