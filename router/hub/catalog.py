@@ -1,0 +1,417 @@
+"""The catalog over the Hub: pages that hold still, answers that outlive the Hub's absence.
+
+Calls to the Hub run in two small pools: lists, and what repositories hold. A caller waits for the
+few answers that its page lacks, and for nothing else; whoever asks the same thing waits for the
+same call.
+"""
+
+import base64
+import binascii
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from protos import names
+from protos.daemon.logs import get_logger
+from router.domain.catalog import (
+    CatalogEntry,
+    CatalogQuery,
+    CatalogRepo,
+    FileUrl,
+    GgufFacts,
+    RepoPage,
+    Variant,
+    VariantPage,
+)
+from router.domain.errors import (
+    HubGated,
+    HubUnavailable,
+    InvalidArgument,
+    InvalidModelName,
+    InvalidPageToken,
+    NotFound,
+    RevisionNotFound,
+)
+from router.domain.ports import CatalogCache
+from router.hub import gguf_header, rows
+from router.hub.budget import DEFAULT_PATIENCE, Budget, Patience
+from router.hub.client import (
+    DEFAULT_BOUNDS,
+    DEFAULT_TIMING,
+    Bounds,
+    HubClient,
+    ListedRepo,
+    Timing,
+)
+from router.hub.contents import RepoContents
+from router.hub.generation import Filter, Generation
+from router.hub.listings import Listings, ListingSettings
+from router.hub.recent import Recent
+from router.hub.rows import ListingKey
+from router.hub.variants import Contents
+from router.hub.workers import Flights, Workers, outcome
+
+log = get_logger(__name__)
+
+_FACTS = "facts"
+_NOTHING = Contents((), (), ())
+_MAX_SEARCH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogSettings:
+    """How the catalog behaves; spans in seconds.
+
+    A caller waits `patience` at most. One call looks into `examined` repositories at most, in
+    batches; `kept_repos` stay in memory. A file's address is reused for `url_reuse`, as long as
+    half of its life is left; a signed one that does not say how long it lives is believed
+    for `url_lifetime`.
+    """
+
+    patience: float = 20.0
+    examined: int = 300
+    parallel_calls: int = 16
+    parallel_lists: int = 4
+    backlog: int = 2000
+    kept_repos: int = 1000
+    url_reuse: float = 60.0
+    url_lifetime: float = 300.0
+    kept_urls: int = 1000
+    listing: ListingSettings = field(default_factory=ListingSettings)
+    timing: Timing = DEFAULT_TIMING
+    bounds: Bounds = DEFAULT_BOUNDS
+    limits: Patience = DEFAULT_PATIENCE
+
+
+DEFAULT_SETTINGS = CatalogSettings()
+
+
+class HubCatalog:
+    """Implements `router.domain.ports.Catalog`. Blocking; safe from any thread.
+
+    `token` is the Hub's; it is sent to `endpoint` only. `monotonic` gives seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        cache: CatalogCache,
+        *,
+        token: str | None = None,
+        settings: CatalogSettings = DEFAULT_SETTINGS,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._cache = cache
+        self._clock = clock
+        self._monotonic = monotonic
+        self._closing = threading.Event()
+        self._client = HubClient(
+            endpoint,
+            token,
+            Budget(monotonic, clock, settings.limits),
+            clock,
+            timing=settings.timing,
+            bounds=settings.bounds,
+            connections=settings.parallel_calls + settings.parallel_lists + 8,
+            sleep=self._closing.wait,
+        )
+        self._pools = (
+            Workers("hub-repos", settings.parallel_calls, settings.backlog),
+            Workers("hub-lists", settings.parallel_lists, settings.backlog),
+            Workers("hub-files", settings.parallel_lists, settings.backlog),
+        )
+        self._contents = RepoContents(
+            self._client, cache, Flights(self._pools[0]), clock, settings.kept_repos
+        )
+        self._listings = Listings(
+            self._client,
+            cache,
+            Flights(self._pools[1]),
+            (clock, monotonic),
+            self._prepare,
+            settings.listing,
+        )
+        self._files = Flights(self._pools[2])
+        self._urls: Recent[tuple[str, str, str], tuple[FileUrl, float]] = Recent(settings.kept_urls)
+
+    def close(self) -> None:
+        """Ends the calls to the Hub; whoever waits for one gets `HubUnavailable`."""
+        self._closing.set()
+        for pool in self._pools:
+            pool.close()
+        self._client.close()
+
+    def search_repos(self, query: CatalogQuery, page_size: int, page_token: str) -> RepoPage:
+        """One page of repositories that hold wanted variants; see the port."""
+        key, wanted = _asked(query)
+        deadline = self._monotonic() + self._settings.patience
+        if page_token:
+            name, position = _read_token(page_token)
+            generation, waited = self._listings.named(name, key), False
+            if position > len(generation):
+                raise InvalidPageToken("the page token names no page", param="page_token")
+        else:
+            position = 0
+            generation, waited = self._listings.first(key, self._settings.patience)
+        found: list[CatalogRepo] = []
+        last = position + self._settings.examined
+        while len(found) < page_size and position < last:
+            if position == len(generation):
+                if generation.is_complete:
+                    break
+                self._listings.extend(generation, deadline - self._monotonic())
+                waited = True
+                continue
+            stop = min(last, position + page_size - len(found))
+            looked, asked = self._look(generation, position, stop, deadline)
+            waited = waited or asked
+            for listed, contents in looked:
+                variants = wanted.of_variants(contents.variants)
+                if variants:
+                    found.append(_repo(listed, replace(contents, variants=variants)))
+            position += len(looked)
+        ended = position == len(generation) and generation.is_complete
+        return RepoPage(
+            tuple(found),
+            None if ended else _write_token(generation.name, position),
+            self._listings.freshness(generation, cached=not waited),
+        )
+
+    def search_variants(
+        self, query: CatalogQuery, limit: int, offset: int, listing: str = ""
+    ) -> VariantPage:
+        """One page of variants; see the port."""
+        key, wanted = _asked(query)
+        deadline = self._monotonic() + self._settings.patience
+        if listing:
+            generation, waited = self._listings.named(listing, key), False
+        elif offset:
+            generation, waited = self._listings.walked(key, self._settings.patience)
+        else:
+            generation, waited = self._listings.first(key, self._settings.patience)
+        ended, asked = self._count_up_to(generation, wanted, offset + limit, deadline)
+        _, known = generation.counted(wanted)
+        entries, fetched = self._cut(
+            generation, wanted, range(offset, min(offset + limit, known)), deadline
+        )
+        return VariantPage(
+            entries,
+            known if ended else None,
+            not ended or known > offset + limit,
+            self._listings.freshness(generation, cached=not (waited or asked or fetched)),
+            generation.name,
+        )
+
+    def repo(self, repo: str, revision: str) -> CatalogRepo:
+        """One repository at the commit that `revision` names now; see the port."""
+        try:
+            names.repo_id(repo)
+            names.revision(revision)
+        except names.InvalidName as error:
+            raise InvalidModelName(str(error), param="repo") from error
+        listed = self._client.info(repo, revision)
+        return _repo(listed, self._contents.fetch(listed.repo, listed.commit))
+
+    def facts(self, repo: str, commit: str, variant: Variant) -> GgufFacts | None:
+        """What the first file's header tells; see the port."""
+        key = f"{repo}@{commit}/{variant.filename}"
+        row = self._cache.get(_FACTS, key)
+        known = rows.read_facts(row[0]) if row is not None else None
+        if known is not None:
+            return known[0]
+        future = self._files.start(
+            (_FACTS, key), lambda: self._read_facts(key, repo, commit, variant)
+        )
+        return outcome(future, self._settings.patience)
+
+    def file_url(self, repo: str, commit: str, path: str) -> FileUrl:
+        """A URL for an agent; see the port."""
+        try:
+            names.model_name(repo, path)
+            names.commit(commit)
+        except names.InvalidName as error:
+            raise InvalidModelName(str(error), param="filename") from error
+        key = (repo, commit, path)
+        known = self._urls.get(key)
+        if known is not None and self._monotonic() < known[1]:
+            return known[0]
+        future = self._files.start(key, lambda: self._resolve(repo, commit, path))
+        return outcome(future, self._settings.patience)
+
+    def _resolve(self, repo: str, commit: str, path: str) -> FileUrl:
+        lifetime = timedelta(seconds=self._settings.url_lifetime)
+        found = self._client.resolve(repo, commit, path, lifetime)
+        reuse = self._settings.url_reuse
+        if found.expires_at is not None:
+            reuse = min(reuse, (found.expires_at - self._clock()).total_seconds() / 2)
+        self._urls.replace((repo, commit, path), (found, self._monotonic() + reuse))
+        return found
+
+    def _read_facts(self, key: str, repo: str, commit: str, variant: Variant) -> GgufFacts | None:
+        first = variant.files[0]
+        what = f'file "{first.path}" of "{repo}"'
+        url = self._resolve(repo, commit, first.path).url
+        try:
+            facts = gguf_header.read_facts(
+                lambda offset, length: self._client.read(url, what, offset, length),
+                first.size_bytes,
+            )
+        except gguf_header.UnreadableHeader as error:
+            log.info("a header cannot be read", repo=repo, file=first.path, problem=str(error))
+            facts = None
+        self._cache.put(_FACTS, key, rows.write_facts(facts), self._clock())
+        return facts
+
+    def _prepare(self, generation: Generation, start: int, stop: int) -> None:
+        deadline = self._monotonic() + self._settings.patience
+        self._look(generation, start, stop, deadline)
+
+    def _count_up_to(
+        self, generation: Generation, wanted: Filter, variants: int, deadline: float
+    ) -> tuple[bool, bool]:
+        """Looks into repositories until more than so many wanted variants are found.
+
+        Returns whether the list has ended, and whether the Hub was asked.
+        """
+        examined = 0
+        asked = False
+        while True:
+            position, known = generation.counted(wanted)
+            ended = position == len(generation) and generation.is_complete
+            if ended or known > variants or examined >= self._settings.examined:
+                return ended, asked
+            if position == len(generation):
+                self._listings.extend(generation, deadline - self._monotonic())
+                asked = True
+                continue
+            stop = position + self._settings.parallel_calls
+            looked, fetched = self._look(generation, position, stop, deadline)
+            asked = asked or fetched
+            for place, (_, contents) in enumerate(looked, position):
+                generation.count(wanted, place, len(wanted.of_variants(contents.variants)))
+            examined += len(looked)
+
+    def _cut(
+        self, generation: Generation, wanted: Filter, numbers: range, deadline: float
+    ) -> tuple[tuple[CatalogEntry, ...], bool]:
+        """The wanted variants of these numbers, all counted before; whether the Hub was asked."""
+        if not numbers:
+            return (), False
+        first = generation.place(wanted, numbers[0])
+        last = generation.place(wanted, numbers[-1])
+        looked, asked = self._look(generation, first.repo, last.repo + 1, deadline)
+        entries: list[CatalogEntry] = []
+        for listed, contents in looked:
+            variants = wanted.of_variants(contents.variants)
+            if variants:
+                repo = _repo(listed, contents)
+                entries += [CatalogEntry(repo, variant) for variant in variants]
+        return tuple(entries[first.skip : first.skip + len(numbers)]), asked
+
+    def _look(
+        self, generation: Generation, start: int, stop: int, deadline: float
+    ) -> tuple[list[tuple[ListedRepo, Contents]], bool]:
+        """What the repositories at these places hold; asks the Hub for all that is not known.
+
+        A repository that vanished or is hidden holds nothing. Any other failure is raised: a
+        page with a hole would be a lie. What did arrive is kept for the next try.
+        """
+        listed = generation.repos(start, stop)
+        found: list[Contents | None] = [
+            _NOTHING
+            if generation.is_gone(repo.repo)
+            else self._contents.known(repo.repo, repo.commit)
+            for repo in listed
+        ]
+        missing = [place for place, contents in enumerate(found) if contents is None]
+        waiting: list[tuple[int, Future[Contents]]] = [
+            (place, self._contents.start(listed[place])) for place in missing
+        ]
+        failure: HubUnavailable | None = None
+        for place, future in waiting:
+            try:
+                found[place] = outcome(future, deadline - self._monotonic())
+            except RevisionNotFound:
+                found[place] = self._moved(generation, start + place, listed[place])
+            except (NotFound, HubGated):
+                self._lose(generation, listed[place])
+                found[place] = _NOTHING
+            except HubUnavailable as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        now = generation.repos(start, stop)
+        return [(r, c) for r, c in zip(now, found, strict=True) if c is not None], bool(missing)
+
+    def _moved(self, generation: Generation, position: int, listed: ListedRepo) -> Contents:
+        """The repository left the commit that the list named: takes the present one."""
+        try:
+            present = self._client.info(listed.repo, "main")
+            renamed = present.repo != listed.repo
+            contents = self._contents.fetch(present.repo, present.commit)
+        except (NotFound, HubGated):
+            self._lose(generation, listed)
+            return _NOTHING
+        if renamed and generation.has_seen(present.repo):
+            self._lose(generation, listed)
+            return _NOTHING
+        generation.replace(position, present)
+        return contents
+
+    def _lose(self, generation: Generation, listed: ListedRepo) -> None:
+        generation.lose(listed.repo)
+        self._listings.keep_gone(generation)
+
+
+def _asked(query: CatalogQuery) -> tuple[ListingKey, Filter]:
+    search, author = " ".join(query.search.split()), query.author.strip()
+    if len(search) > _MAX_SEARCH or not search.isprintable():
+        raise InvalidArgument(f"search for up to {_MAX_SEARCH} letters", param="search")
+    if author and ("/" in author or len(author) > 96 or not author.isprintable()):
+        raise InvalidArgument("an author is the first part of a repository", param="author")
+    return ListingKey(search, author, query.sort), Filter.of(query)
+
+
+def _repo(listed: ListedRepo, contents: Contents) -> CatalogRepo:
+    return CatalogRepo(
+        repo=listed.repo,
+        commit=listed.commit,
+        last_modified=listed.last_modified,
+        downloads=listed.downloads,
+        likes=listed.likes,
+        tags=listed.tags,
+        gating=listed.gating,
+        private=listed.private,
+        pipeline_tag=listed.pipeline_tag,
+        license=listed.license,
+        variants=contents.variants,
+        convertible=bool(contents.conversion_files),
+        conversion_files=contents.conversion_files,
+        ignored=contents.ignored,
+    )
+
+
+def _write_token(generation: str, position: int) -> str:
+    text = json.dumps([generation, position], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _read_token(token: str) -> tuple[str, int]:
+    try:
+        if len(token) > 200:
+            raise ValueError("too long")
+        content: Sequence[object] = json.loads(
+            base64.b64decode(token + "=" * (-len(token) % 4), b"-_", validate=True)
+        )
+        generation, position = content
+    except (ValueError, TypeError, RecursionError, binascii.Error):
+        generation, position = None, None
+    if isinstance(generation, str) and type(position) is int and position >= 0:
+        return generation, position
+    raise InvalidPageToken("the page token was not given by this router", param="page_token")
