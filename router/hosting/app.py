@@ -23,7 +23,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from protos.daemon.listen import is_own_host
 from protos.daemon.logs import get_logger
 from protos.daemon.ready import version
 from router.hosting import listing
@@ -37,6 +36,7 @@ from router.hosting.errors import (
     revision_not_found,
     still_reading,
 )
+from router.hosting.own_host import OwnHost
 from router.hosting.repository import (
     MAIN,
     STATE_FOLDER,
@@ -81,7 +81,7 @@ class HubOptions:
 class Hub:
     """Answers for one folder.
 
-    `access`, `statistics` and `download_origin` are the seams at which a subclass behaves
+    `access`, `standing` and `download_origin` are the seams at which a subclass behaves
     differently.
     """
 
@@ -100,9 +100,9 @@ class Hub:
     def access(self, request: Request, repo: str) -> None:
         """Raises `HubError` when the caller may not read the repository; everyone may."""
 
-    def statistics(self, repo: str) -> listing.Statistics:
+    def standing(self, repo: str) -> listing.Standing:
         """Downloads of large files begun since this process started; nobody can like anything."""
-        return listing.Statistics(downloads=self._downloads[repo])
+        return listing.Standing(downloads=self._downloads[repo])
 
     def download_origin(self, request: Request) -> str:
         """`scheme://host:port` of signed addresses: where the request came in."""
@@ -128,7 +128,7 @@ class Hub:
             _route("/api/{rest:path}", self._no_repository, "GET", "POST"),
             _route("/{rest:path}", self._nothing),
         ]
-        middleware = [Middleware(AccessLog)]
+        middleware = [Middleware(AccessLog), Middleware(OwnHost, host=self._options.host)]
         app = Starlette(routes=routes, middleware=middleware, lifespan=self._lifespan)
         app.add_exception_handler(HubError, _refused)
         app.add_exception_handler(FileChanged, _changed)
@@ -166,13 +166,21 @@ class Hub:
     async def _list(self, request: Request) -> Response:
         asked = listing.query(request.query_params)
         scans = await self._in_thread(self._folder.repositories)
-        page, cursor = listing.select(asked, [(s, self.statistics(s.repo)) for s in scans])
+        readable = [scan for scan in scans if self._may_read(request, scan.repo)]
+        page, cursor = listing.select(asked, [(s, self.standing(s.repo)) for s in readable])
         if asked.wants_commit:
             await self._add_commits(page)
         answer = [
             {name: fields[name] for name in asked.fields if name in fields} for _, fields in page
         ]
         return _page(request, answer, cursor)
+
+    def _may_read(self, request: Request, repo: str) -> bool:
+        try:
+            self.access(request, repo)
+        except HubError:
+            return False
+        return True
 
     async def _add_commits(self, page: Sequence[tuple[Scan, dict[str, Any]]]) -> None:
         """Adds `sha` where it is known in time; the listing does not fail for a new repository."""
@@ -186,7 +194,7 @@ class Hub:
         repo, parts = self._target(request, "revision")
         revision = "/".join(parts) or MAIN
         present, commit = await self._commit(repo, revision)
-        known = listing.description(present.scan, self.statistics(repo)) | {
+        known = listing.description(present.scan, self.standing(repo)) | {
             "sha": commit.id,
             "siblings": [
                 sibling(entry, with_blob=_is_true(request.query_params.get("blobs")))
@@ -312,8 +320,6 @@ class Hub:
 
     def _target(self, request: Request, verb: str) -> tuple[str, list[str]]:
         """The repository of a request's path, and the decoded names behind its verb."""
-        if not is_own_host(request.headers.get("host"), self._options.host):
-            raise HubError(421, None, "this Hub listens on this machine only: use 127.0.0.1")
         parts = _parts(request)
         if parts[:2] == ["api", "models"]:
             parts = parts[2:]

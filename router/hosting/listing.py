@@ -42,11 +42,12 @@ _FORMATS = ("gguf", "safetensors", "onnx")
 
 
 @dataclass(frozen=True, slots=True)
-class Statistics:
+class Standing:
     """What is known of a repository beyond its files."""
 
     downloads: int = 0
     likes: int = 0
+    gated: str | None = None  # "auto" or "manual": how access is granted
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Query:
     search: tuple[str, ...]
     author: str | None
     tags: tuple[str, ...]
-    gated: bool
+    gated: bool | None  # None: both
     sort: str
     limit: int
     after: tuple[Any, str] | None  # sort value and id of the last repository of the page before
@@ -83,7 +84,7 @@ def query(params: QueryParams) -> Query:
         search=tuple(params.get("search", "").lower().split()),
         author=params.get("author"),
         tags=tuple(tags),
-        gated=params.get("gated", "").lower() == "true",
+        gated={"true": True, "false": False}.get(params.get("gated", "").lower()),
         sort=_SORTS[sort],
         limit=page_size(params, MAX_PAGE),
         after=_read_cursor(params.get("cursor")),
@@ -100,13 +101,13 @@ def page_size(params: QueryParams, most: int) -> int:
 
 
 def select(
-    asked: Query, repositories: Sequence[tuple[Scan, Statistics]]
+    asked: Query, repositories: Sequence[tuple[Scan, Standing]]
 ) -> tuple[list[tuple[Scan, dict[str, Any]]], str | None]:
     """The page of a query: repositories with their fields, and the cursor of the next page."""
     described = [
-        (scan, description(scan, statistics))
-        for scan, statistics in repositories
-        if _is_wanted(asked, scan)
+        (scan, description(scan, standing))
+        for scan, standing in repositories
+        if _is_wanted(asked, scan, standing)
     ]
     described.sort(key=lambda item: _position(asked, item[1]), reverse=True)
     if asked.after is not None:
@@ -122,7 +123,7 @@ def select(
     return page, cursor
 
 
-def description(scan: Scan, statistics: Statistics) -> dict[str, Any]:
+def description(scan: Scan, standing: Standing) -> dict[str, Any]:
     """All that is known of a repository without reading its files."""
     return {
         "_id": scan.repo,
@@ -130,12 +131,12 @@ def description(scan: Scan, statistics: Statistics) -> dict[str, Any]:
         "modelId": scan.repo,
         "author": scan.repo.partition("/")[0],
         "private": False,
-        "gated": False,
+        "gated": standing.gated or False,
         "disabled": False,
-        "downloads": statistics.downloads,
-        "downloadsAllTime": statistics.downloads,
-        "likes": statistics.likes,
-        "trendingScore": statistics.downloads,
+        "downloads": standing.downloads,
+        "downloadsAllTime": standing.downloads,
+        "likes": standing.likes,
+        "trendingScore": standing.downloads,
         "tags": tags(scan),
         "library_name": next(iter(tags(scan)), None),
         "lastModified": timestamp(scan.modified_ns),
@@ -161,10 +162,10 @@ def _fields(params: QueryParams) -> Sequence[str]:
     return _FULL if params.get("full", "").lower() in ("true", "1", "full") else _BRIEF
 
 
-def _is_wanted(asked: Query, scan: Scan) -> bool:
+def _is_wanted(asked: Query, scan: Scan, standing: Standing) -> bool:
     name = scan.repo.lower()
     return (
-        not asked.gated
+        asked.gated in (None, standing.gated is not None)
         and (asked.author is None or name.startswith(f"{asked.author.lower()}/"))
         and all(word in name for word in asked.search)
         and set(asked.tags) <= set(tags(scan))

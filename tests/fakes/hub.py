@@ -17,7 +17,7 @@ import struct
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from router.hosting.app import Hub, HubOptions
 from router.hosting.errors import HubError, repository_not_found
-from router.hosting.listing import Statistics
+from router.hosting.listing import Standing
 from router.hosting.server import Server, listen
 
 TRANSPORT = "tests.transport"  # where a request's scope holds its connection
@@ -340,7 +340,7 @@ class FaultyHub:
         self._scripts: list[_Script] = []
         self._gated: dict[str, str] = {}
         self._private: dict[str, str] = {}
-        self._statistics: dict[str, Statistics] = {}
+        self._standing: dict[str, Standing] = {}
         self._ports = {"hub": 0, "cdn": 0}
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -453,9 +453,9 @@ class FaultyHub:
         """The repository is private: without this token it does not exist."""
         self._private[repo] = token
 
-    def set_statistics(self, repo: str, downloads: int, likes: int = 0) -> None:
+    def set_standing(self, repo: str, downloads: int, likes: int = 0) -> None:
         """What the listing says about the repository."""
-        self._statistics[repo] = Statistics(downloads, likes)
+        self._standing[repo] = Standing(downloads, likes)
 
     def expire_signed_urls(self) -> None:
         """Every signed address given so far answers 403; new ones work."""
@@ -506,9 +506,12 @@ class FaultyHub:
         if is_file and repo in self._gated and bearer != f"Bearer {self._gated[repo]}":
             raise HubError(403, "GatedRepo", f"access to model {repo} is restricted")
 
-    def statistics_of(self, repo: str) -> Statistics | None:
-        """What `set_statistics` said."""
-        return self._statistics.get(repo)
+    def standing_of(self, repo: str) -> Standing | None:
+        """What `set_standing` and `gate` said."""
+        standing = self._standing.get(repo)
+        if repo in self._gated:
+            return replace(standing or Standing(), gated="manual")
+        return standing
 
 
 @dataclass
@@ -529,8 +532,8 @@ class _ScriptedHub(Hub):
     def access(self, request: Request, repo: str) -> None:
         self._faulty.refuse_strangers(request, repo)
 
-    def statistics(self, repo: str) -> Statistics:
-        return self._faulty.statistics_of(repo) or super().statistics(repo)
+    def standing(self, repo: str) -> Standing:
+        return self._faulty.standing_of(repo) or super().standing(repo)
 
     def download_origin(self, request: Request) -> str:
         return self._faulty.cdn_url

@@ -217,8 +217,8 @@ def test_a_private_repository_does_not_exist_for_strangers(hub: FaultyHub) -> No
     assert get(hub, "/api/models").json() == []
 
 
-def test_statistics_can_be_set(hub: FaultyHub) -> None:
-    hub.set_statistics(REPO, downloads=12, likes=3)
+def test_standing_can_be_set(hub: FaultyHub) -> None:
+    hub.set_standing(REPO, downloads=12, likes=3)
 
     (listed,) = get(hub, "/api/models").json()
 
