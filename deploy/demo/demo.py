@@ -225,7 +225,7 @@ class Demo:
         self._step("Ask as an OpenAI client does")
         url = f"http://{self._http}/v1/models"
         if curl := shutil.which("curl"):
-            self._console.print(f"[dim]$ curl -s {url}[/]")
+            self._console.print(f"\n[dim]$ curl -s {url}[/]", soft_wrap=True)
             done = subprocess.run(
                 [curl, "-sS", "--fail-with-body", "--noproxy", "*", url],
                 capture_output=True,
@@ -275,10 +275,17 @@ class Demo:
         size = sum(file.size_bytes for file in files) * len(NODES)
         self._console.print(
             f"\n[bold green]Everything held:[/] {len(models)} models on {len(NODES)} nodes, "
-            f"{len(files) * len(NODES)} files, {_size(size)}, all verified, {seconds:.0f} s in all."
+            f"{len(files) * len(NODES)} files, {_size(size)} verified in {seconds:.0f} s."
         )
 
     def _keep_running(self) -> None:
+        try:
+            self._print_addresses()
+            signal.pause()
+        except KeyboardInterrupt:
+            self._console.print()
+
+    def _print_addresses(self) -> None:
         cli = os.path.relpath(self._script("llm-router"))
         table = Table.grid(padding=(0, 2))
         table.add_row("dashboard", f"http://{self._http}/dashboard")
@@ -299,16 +306,12 @@ class Demo:
             f"grpcurl -plaintext {self._grpc} list",
             f"HF_ENDPOINT=http://{self._hub} hf download {BIG} README.md",
         ):
-            self._console.print(f"  {line}", soft_wrap=True, markup=False, highlight=False)
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            self._console.print()
+            self._console.print(f"  {line}", soft_wrap=True, markup=False)
 
     def _cli(self, *arguments: str) -> None:
         """Runs one command of the CLI with its output on this terminal, so that bars are live."""
         line = " ".join(("llm-router", *arguments))
-        self._console.print(f"[dim]$ {escape(line)}[/]", highlight=False, soft_wrap=True)
+        self._console.print(f"\n[dim]$ {escape(line)}[/]", soft_wrap=True)
         self._console.file.flush()
         command = [self._script("llm-router"), *arguments]
         try:
@@ -317,7 +320,6 @@ class Demo:
             raise DemoFailed(f"{line} did not end within {_COMMAND_SECONDS} s") from None
         if done.returncode:
             raise DemoFailed(f"{line} ended with code {done.returncode}")
-        self._console.print()
 
     def _script(self, name: str) -> str:
         path = self._scripts / name
@@ -329,7 +331,7 @@ class Demo:
         return self._folder / node / "models"
 
     def _step(self, title: str) -> None:
-        self._console.print(f"\n[bold cyan]▸ {title}[/]", highlight=False)
+        self._console.print(f"\n[bold cyan]▸ {title}[/]")
 
     def _show_logs(self, daemons: Daemons) -> None:
         """The end of the log of each daemon that ended, or of all when none did."""
@@ -337,7 +339,7 @@ class Demo:
             ended = "still ran" if daemon.exit_code is None else f"ended with {daemon.exit_code}"
             self._console.print(f"\n[bold red]{daemon.name} {ended}; its last lines:[/]")
             for line in daemon.last_lines():
-                self._console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+                self._console.print(f"  {line}", markup=False, soft_wrap=True)
 
 
 def _environment(folder: Path) -> dict[str, str]:
