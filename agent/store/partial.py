@@ -1,0 +1,243 @@
+"""One unfinished file on disk: its bytes in place, and the journal of those that are durable."""
+
+import ctypes
+import errno
+import os
+import threading
+from pathlib import Path
+
+from agent.store import journal
+from agent.store.errors import StoreError, store_error
+from agent.store.journal import Journal, Range
+from agent.store.origin import BytesFrom, Origin
+from agent.store.spans import Spans
+
+WINDOW_BYTES = 64 << 20
+
+
+class Partial:
+    """The bytes of a file that is being fetched; safe for several threads.
+
+    Everything `write` accepted is readable at once, and survives the death of this process once
+    `flush` has run after it. At most `window` bytes are ever waiting for a flush: `write` blocks
+    beyond that, so a kill or a power loss costs at most so much.
+    """
+
+    def __init__(self, path: Path, size: int, identity: str, window: int = WINDOW_BYTES) -> None:
+        """Opens `path` (and `path` with `.journal` appended), going on where an older run stopped.
+
+        `identity` names the content; a partial of another size or identity is thrown away. The
+        whole size is set aside on the disk. Raises `StoreError` (`disk_full`, …).
+        """
+        self.path = path
+        self.size = size
+        self._journal_path = path.with_name(f"{path.name}.journal")
+        self._window = window
+        self._changed = threading.Condition()
+        self._flushing = threading.Lock()
+        self._spans = Spans()
+        self._from = BytesFrom()
+        self._unflushed: dict[int, Range] = {}  # by end, so that a following write extends it
+        self._unflushed_bytes = 0
+        self._abandoned = False
+        self._descriptor = -1
+        try:
+            self._open(identity)
+        except OSError as error:
+            self.close()
+            raise store_error(error, f"opening {path.name}") from error
+        self._taken_over = self._from.total
+
+    def _open(self, identity: str) -> None:
+        contents = None
+        if _size_of(self.path) == self.size:
+            contents = journal.read(self._journal_path, self.size, identity)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        if contents is None:
+            self._journal_path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
+            self._descriptor = os.open(self.path, flags | os.O_EXCL, 0o666)
+            _allocate(self._descriptor, self.size)
+            os.fdatasync(self._descriptor)
+            self._journal = Journal.create(self._journal_path, self.size, identity)
+            sync_folder(self.path.parent)
+            return
+        self._descriptor = os.open(self.path, flags, 0o666)
+        self._journal = Journal.resume(self._journal_path, contents)
+        for entry in contents.ranges:
+            self._count(entry.start, entry.end, entry.origin)
+
+    @property
+    def taken_over_bytes(self) -> int:
+        """How many bytes an earlier run left here."""
+        return self._taken_over
+
+    @property
+    def received(self) -> BytesFrom:
+        """The bytes that are here, each counted once, for the source that gave it first."""
+        return self._from
+
+    @property
+    def frontier(self) -> int:
+        """Every byte before this one is here."""
+        with self._changed:
+            return self._spans.frontier
+
+    def missing(self) -> list[tuple[int, int]]:
+        """The ranges that are not here, in ascending order."""
+        with self._changed:
+            return self._spans.missing(self.size)
+
+    def write(self, data: memoryview, offset: int, origin: Origin) -> None:
+        """Puts bytes in their place; blocks while the window is full. Raises `StoreError`."""
+        end = offset + len(data)
+        if end > self.size:
+            raise ValueError("a write beyond the end of the file")
+        if self._abandoned:
+            raise StoreError("store_failed", f"{self.path.name} is closed", retryable=True)
+        try:
+            rest, at = data, offset
+            while rest:
+                written = os.pwrite(self._descriptor, rest, at)
+                rest, at = rest[written:], at + written
+        except OSError as error:
+            raise store_error(error, f"writing {self.path.name}") from error
+        with self._changed:
+            before = self._unflushed.pop(offset, None)
+            if before is not None and before.origin is not origin:
+                self._unflushed[offset] = before
+                before = None
+            start = offset if before is None else before.start
+            self._unflushed[end] = Range(start, end, origin)
+            self._unflushed_bytes += len(data)
+            self._count(offset, end, origin)
+            self._changed.notify_all()
+            while self._unflushed_bytes >= self._window and not self._abandoned:
+                self._changed.wait()
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Reads back what is here; returns how many bytes. Raises `StoreError`."""
+        try:
+            return os.preadv(self._descriptor, [buffer], offset)
+        except OSError as error:
+            raise store_error(error, f"reading {self.path.name}") from error
+
+    def wait_frontier(self, beyond: int, timeout: float) -> int:
+        """Waits until the frontier is beyond a position, or for `timeout`; returns the frontier."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._spans.frontier > beyond or self._abandoned, timeout
+            )
+            return self._spans.frontier
+
+    def wait_unflushed(self, at_least: int, timeout: float) -> int:
+        """Waits until so many bytes need a flush, or for `timeout`; returns how many do."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._unflushed_bytes >= at_least or self._abandoned, timeout
+            )
+            return self._unflushed_bytes
+
+    def flush(self) -> None:
+        """Makes all bytes written so far durable, then says so in the journal."""
+        with self._flushing:
+            with self._changed:
+                ranges = tuple(self._unflushed.values())
+                count = self._unflushed_bytes
+                self._unflushed = {}
+            if not ranges:
+                return
+            try:
+                os.fdatasync(self._descriptor)
+                self._journal.append(ranges)
+            except OSError as error:
+                raise store_error(error, f"flushing {self.path.name}") from error
+            with self._changed:
+                self._unflushed_bytes -= count
+                self._changed.notify_all()
+
+    def release_waiters(self) -> None:
+        """Lets every thread that is blocked in here return now; the partial is not used further."""
+        with self._changed:
+            self._abandoned = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Closes the files; the bytes stay on disk for the next run."""
+        self.release_waiters()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+            if hasattr(self, "_journal"):
+                self._journal.close()
+
+    def discard(self) -> None:
+        """Closes and removes everything."""
+        self.close()
+        remove_partial(self.path)
+
+    def make_durable(self) -> None:
+        """Flushes bytes, size and metadata of the file. Raises `StoreError`."""
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise store_error(error, f"flushing {self.path.name}") from error
+
+    def forget_journal(self) -> None:
+        """Removes the journal of a file that has got its final name, and closes."""
+        self.close()
+        self._journal_path.unlink(missing_ok=True)
+
+    def _count(self, start: int, end: int, origin: Origin) -> None:
+        new = self._spans.add(start, end)
+        if new:
+            self._from = self._from.plus(origin, new)
+
+
+def remove_partial(path: Path) -> None:
+    """Removes a partial that nobody has open; the journal goes first, so it never speaks alone."""
+    path.with_name(f"{path.name}.journal").unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
+def durable_bytes(path: Path, size: int, identity: str) -> int:
+    """How much of a partial, which may be in use just now, has reached the disk for good."""
+    if _size_of(path) != size:
+        return 0
+    contents = journal.read(path.with_name(f"{path.name}.journal"), size, identity)
+    ranges = () if contents is None else contents.ranges
+    return Spans((entry.start, entry.end) for entry in ranges).total
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _size_of(path: Path) -> int | None:
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Sets the whole size aside where the file system can (fallocate(2)), else only sets it.
+
+    `os.posix_fallocate` is not used: where the file system cannot, it writes the file once over.
+    """
+    if size == 0:
+        return
+    fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
+    if fallocate is not None:
+        fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+        if fallocate(descriptor, 0, 0, size) == 0:
+            return
+        number = ctypes.get_errno()
+        if number not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            raise OSError(number, os.strerror(number))
+    os.ftruncate(descriptor, size)

@@ -1,0 +1,253 @@
+"""One model onto this disk: every file found, fetched, verified and committed."""
+
+import threading
+from collections.abc import Callable
+
+from agent.manifest import Manifest, ManifestFile
+from agent.store import BytesFrom, Claim, Digests, FileState, Found, Partial, Store, StoreError
+from agent.transfer.blob import BlobDownload, Log
+from agent.transfer.errors import TransferError, TransferStopped
+from agent.transfer.http import HttpClient
+from agent.transfer.http_source import HttpSource
+from agent.transfer.options import TransferOptions
+from agent.transfer.pieces import InOrder
+from agent.transfer.progress import Speed, TransferProgress, TransferState
+from agent.transfer.rate import RateLimit
+from agent.transfer.source import SourceUrl
+
+_CLAIM_SECONDS = 0.2
+_SAMPLE_SECONDS = 0.25
+
+
+class Transfer:
+    """All files of one manifest. `run` blocks; `stop` and `progress` are for other threads.
+
+    Every file is looked for on this disk first. What an earlier run, another model of this node or
+    `hf download` left is used after it was verified once.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        store: Store,
+        options: TransferOptions,
+        rate: RateLimit,
+        resolve: Callable[[ManifestFile], SourceUrl],
+        log: Log,
+    ) -> None:
+        """`resolve` says where to fetch a file from now; it is asked again after a refusal.
+
+        It is called from several threads, may block, and may raise `TransferError`: a retryable one
+        is tried again after a pause, any other ends the transfer.
+        """
+        self._manifest = manifest
+        self._store = store
+        self._options = options
+        self._rate = rate
+        self._resolve = resolve
+        self._log = log
+        self._client = HttpClient(options.proxies, options.tls, options.connect_seconds)
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._keep_partial = True
+        self._settled = BytesFrom()  # of files that are done
+        self._blob: BlobDownload | None = None
+        self._state = TransferState.VERIFYING
+        self._note = ""
+        self._shown = BytesFrom()
+        self._speed = Speed()
+        self._taken_over = 0
+        self._digests: dict[str, str] = {}
+
+    def run(self) -> None:
+        """Returns when every file is verified, durable and visible under its final name.
+
+        Raises `TransferError`, or `TransferStopped` after `stop`. Run it once.
+        """
+        sampling = threading.Event()
+        sampler = threading.Thread(
+            target=self._sample, args=(sampling,), name="transfer-speed", daemon=True
+        )
+        sampler.start()
+        try:
+            self._store.require_space(self._manifest, self._options.reserve_bytes)
+            for file in self._manifest.files:
+                self._obtain(file)
+            self._store.finish(self._manifest)
+        except StoreError as error:
+            raise TransferError(error.code, error.message, retryable=error.retryable) from error
+        except TransferStopped:
+            if not self._keep_partial:
+                self._store.discard_partials(self._manifest)
+            raise
+        finally:
+            self._client.close()
+            sampling.set()
+            sampler.join()
+
+    def stop(self, keep_partial: bool = True) -> None:
+        """Makes `run` raise `TransferStopped` within moments, whatever it waits for.
+
+        Without `keep_partial` the disk is freed. Returns at once.
+        """
+        with self._lock:
+            self._keep_partial = self._keep_partial and keep_partial
+            self._stop.set()
+            blob = self._blob
+        if blob is not None:
+            blob.stop()
+
+    def progress(self) -> TransferProgress:
+        """A true picture of this moment; cheap."""
+        with self._lock:
+            blob = self._blob
+            state, note = (self._state, self._note) if blob is None else blob.state()
+            now = self._settled + (BytesFrom() if blob is None else blob.received())
+            if now.total >= self._shown.total:
+                self._shown = now
+            shown = self._shown
+        return TransferProgress(
+            state=state,
+            received_bytes=shown.total,
+            total_bytes=self._manifest.total_bytes,
+            bytes_from=shown,
+            speed_bps=self._speed.bytes_per_second(self._from_network(shown)),
+            note=note,
+        )
+
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of every file that is done, by path: also of those that had none before."""
+        with self._lock:
+            return dict(self._digests)
+
+    def _from_network(self, shown: BytesFrom) -> int:
+        return max(0, shown.total - shown.disk - self._taken_over)
+
+    def _sample(self, over: threading.Event) -> None:
+        while not over.wait(_SAMPLE_SECONDS):
+            with self._lock:
+                blob = self._blob
+                now = self._settled + (BytesFrom() if blob is None else blob.received())
+            self._speed.sample(self._from_network(now))
+
+    def _obtain(self, file: ManifestFile) -> None:
+        claim = self._claim(file)
+        try:
+            found = self._on_disk(file)
+            if found is not None:
+                self._store.adopt(self._manifest, found)
+                self._settle(file, found.bytes_from, found.sha256 or "")
+                return
+            self._fetch(file)
+        finally:
+            claim.release()
+
+    def _claim(self, file: ManifestFile) -> Claim:
+        """Waits while somebody else on this machine fetches the same content."""
+        while (claim := self._store.try_claim(self._manifest, file)) is None:
+            self._tell(
+                TransferState.WAITING, f'another download on this node fetches "{file.path}"'
+            )
+            if self._stop.wait(_CLAIM_SECONDS):
+                raise TransferStopped
+        if self._stop.is_set():
+            claim.release()
+            raise TransferStopped
+        return claim
+
+    def _on_disk(self, file: ManifestFile) -> Found | None:
+        """The file's verified content, when it is on this disk already."""
+        while True:
+            found = self._store.find_file(self._manifest, file, self._options.task_id)
+            if found.state is FileState.VERIFIED:
+                return found
+            if found.state is not FileState.UNVERIFIED:
+                return None
+            self._tell(TransferState.VERIFYING, f'reading "{file.path}", which is on this disk')
+            checked = self._store.verify(found, self._stop.is_set)
+            if checked is None:
+                raise TransferStopped
+            if checked.state is FileState.VERIFIED:
+                return checked
+            self._log.warning("a file on disk is not the registered one", path=file.path)
+            if file.sha256 is None:
+                return None
+
+    def _fetch(self, file: ManifestFile) -> None:
+        self._tell(TransferState.VERIFYING, "")
+        for is_last in (False, True):
+            partial = self._store.open_partial(self._manifest, file, self._options.window_bytes)
+            try:
+                self._taken_over += partial.taken_over_bytes
+                source = HttpSource(
+                    self._client,
+                    lambda: self._resolve(file),
+                    size=file.size_bytes,
+                    sha256=file.sha256,
+                )
+                digests = self._download(file, partial, source)
+                if self._is_right(file, digests, source):
+                    self._store.commit(
+                        self._manifest, file, partial, digests, self._options.task_id
+                    )
+                    self._settle(file, partial.received, digests.sha256)
+                    return
+                self._log.warning("a downloaded file has another digest", path=file.path)
+                partial.discard()
+            finally:
+                partial.close()
+            if is_last:
+                raise TransferError(
+                    "digest_mismatch",
+                    f'"{file.path}" was fetched twice and its SHA-256 is not the registered one; '
+                    "nothing of it was kept",
+                    retryable=False,
+                )
+
+    def _download(self, file: ManifestFile, partial: Partial, source: HttpSource) -> Digests:
+        schedule = InOrder(
+            source,
+            partial.missing(),
+            file.size_bytes,
+            self._options.piece_bytes,
+            self._options.connections,
+        )
+        blob = BlobDownload(
+            partial,
+            schedule,
+            self._options,
+            self._rate,
+            self._log,
+            with_git=file.sha256 is None,
+        )
+        with self._lock:
+            self._blob = blob
+            stopped = self._stop.is_set()
+        if stopped:
+            blob.stop()
+        try:
+            digests = blob.run()
+        except (TransferStopped, TransferError):
+            if self._keep_partial:
+                partial.flush()
+            raise
+        finally:
+            with self._lock:
+                self._blob = None
+        assert digests is not None
+        return digests
+
+    def _is_right(self, file: ManifestFile, digests: Digests, source: HttpSource) -> bool:
+        """Whether the content is the registered one, or, unregistered, the one the Hub names."""
+        if file.sha256 is not None:
+            return digests.sha256 == file.sha256
+        return source.git_object_id in (None, digests.git_sha1)
+
+    def _settle(self, file: ManifestFile, bytes_from: BytesFrom, sha256: str) -> None:
+        with self._lock:
+            self._settled = self._settled + bytes_from
+            self._digests[file.path] = sha256
+
+    def _tell(self, state: TransferState, note: str) -> None:
+        with self._lock:
+            self._state, self._note = state, note

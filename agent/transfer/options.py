@@ -1,0 +1,32 @@
+"""The settings of a transfer."""
+
+import ssl
+from dataclasses import dataclass, field
+
+from agent.store.partial import WINDOW_BYTES
+from agent.transfer.http import Proxies
+from agent.transfer.pieces import PIECE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class TransferOptions:
+    """How to fetch.
+
+    `connections` is what a file begins with; while more of them make it faster it grows up to
+    `max_connections`, and it shrinks when the source pushes back. `stall_seconds` without a byte
+    make a failed try. `reserve_bytes` of disk stay free. `window_bytes` bounds what a kill or power
+    loss can cost. `task_id` lets a restarted task account for its files where they came from.
+    `tls` None means the system's certificates.
+    """
+
+    connections: int = 4
+    max_connections: int = 16
+    stall_seconds: float = 30.0
+    connect_seconds: float = 15.0
+    backoff_seconds: float = 0.5
+    reserve_bytes: int = 0
+    piece_bytes: int = PIECE_BYTES
+    window_bytes: int = WINDOW_BYTES
+    task_id: str = ""
+    proxies: Proxies = field(default_factory=Proxies.from_environment)
+    tls: ssl.SSLContext | None = None
