@@ -1,0 +1,1 @@
+"""The verbs: what the router does, whoever asks. Synchronous, any thread, no transport."""

@@ -1,0 +1,87 @@
+"""The unfinished tasks with their live progress, in memory: reports go here, not to the disk."""
+
+import threading
+from collections.abc import Iterable
+from dataclasses import replace
+
+from router.domain.tasks import Progress, Task
+
+
+class Board:
+    """A mirror of the store's unfinished tasks, with progress that the store does not have.
+
+    Safe from any thread. Bytes never run backwards within an attempt, whatever a node says.
+    """
+
+    def __init__(self) -> None:
+        """Empty: `put` what the store has."""
+        self._lock = threading.Lock()
+        self._tasks: dict[str, Task] = {}
+        self._by_node: dict[str, dict[str, None]] = {}
+
+    def put(self, tasks: Iterable[Task]) -> None:
+        """Takes in tasks as they were stored; ended ones leave the board.
+
+        The live progress of the same attempt stays.
+        """
+        with self._lock:
+            for task in tasks:
+                if task.ended:
+                    self._remove(task.task_id)
+                    continue
+                known = self._tasks.get(task.task_id)
+                if known is not None and known.attempt == task.attempt:
+                    task = replace(task, progress=_further(known, task.progress))
+                self._tasks[task.task_id] = task
+                self._by_node.setdefault(task.node_id, {})[task.task_id] = None
+
+    def remove(self, task_ids: Iterable[str]) -> None:
+        """Forgets tasks."""
+        with self._lock:
+            for task_id in task_ids:
+                self._remove(task_id)
+
+    def report(self, task_id: str, attempt: int, progress: Progress) -> bool:
+        """Takes in the progress of an attempt; whether anything changed."""
+        with self._lock:
+            task = self._tasks.get(task_id)
+            if task is None or task.attempt != attempt:
+                return False
+            further = _further(task, progress)
+            if further == task.progress:
+                return False
+            self._tasks[task_id] = replace(task, progress=further)
+            return True
+
+    def task(self, task_id: str) -> Task | None:
+        """The task with its live progress, while it is unfinished."""
+        return self._tasks.get(task_id)
+
+    def of_node(self, node_id: str) -> list[Task]:
+        """The unfinished tasks of a node, the oldest first."""
+        with self._lock:
+            return [self._tasks[task_id] for task_id in self._by_node.get(node_id, ())]
+
+    def tasks(self) -> list[Task]:
+        """All unfinished tasks."""
+        with self._lock:
+            return list(self._tasks.values())
+
+    def _remove(self, task_id: str) -> None:
+        task = self._tasks.pop(task_id, None)
+        if task is not None:
+            of_node = self._by_node[task.node_id]
+            del of_node[task_id]
+            if not of_node:
+                del self._by_node[task.node_id]
+
+
+def _further(task: Task, progress: Progress) -> Progress:
+    done = min(progress.bytes_done, task.bytes_total)
+    if done < task.progress.bytes_done:
+        return replace(
+            progress,
+            bytes_done=task.progress.bytes_done,
+            bytes_from=task.progress.bytes_from,
+        )
+    return progress if done == progress.bytes_done else replace(progress, bytes_done=done)

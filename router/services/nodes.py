@@ -1,0 +1,231 @@
+"""The fleet: who is there, what an operator sets on a node, and removing things from it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from protos import names
+from router.domain.errors import InvalidArgument, ModelBusy, NodeBusy, NodeNotFound
+from router.domain.nodes import Eviction, Hello, Node, NodeView
+from router.domain.ports import Clock, Store
+from router.domain.tasks import UNFINISHED
+from router.services import paging
+from router.services.board import Board
+from router.services.holdings import Holdings
+from router.services.ids import new_id
+from router.services.models import Models
+from router.services.presence import Presence
+from router.services.watch import Topic, Watchers
+
+
+class Nodes:
+    """The known nodes. What a call confirmed survives any crash."""
+
+    def __init__(
+        self,
+        store: Store,
+        models: Models,
+        holdings: Holdings,
+        presence: Presence,
+        board: Board,
+        watchers: Watchers,
+        clock: Clock,
+    ) -> None:
+        """Keeps nodes in `store`."""
+        self._store = store
+        self._models = models
+        self._holdings = holdings
+        self._presence = presence
+        self._board = board
+        self._watchers = watchers
+        self._clock = clock
+        self._names = {node.node_id: node.name for node in store.nodes()}
+
+    def name(self, node_id: str) -> str:
+        """The node's name; its id when it is not known any more."""
+        return self._names.get(node_id, node_id)
+
+    def resolve(self, reference: str) -> Node:
+        """The node with this id, or alone with this name. Raises `NodeNotFound`."""
+        node = self._store.node(reference)
+        if node is not None:
+            return node
+        named = self._store.nodes_named(reference)
+        if len(named) == 1:
+            return named[0]
+        if named:
+            ids = ", ".join(node.node_id for node in named)
+            raise NodeNotFound(
+                f'{len(named)} nodes are named "{reference}", name one by its id: {ids}',
+                param="node_id",
+            )
+        raise NodeNotFound(f'node "{reference}" does not exist', param="node_id")
+
+    def get(self, reference: str) -> NodeView:
+        """The node with what it holds. Raises `NodeNotFound`."""
+        return self._view(self.resolve(reference))
+
+    def page(self, size: int, token: str) -> paging.Page[NodeView]:
+        """Nodes by name, with what they hold."""
+        holdings = self._holdings.by_node()
+
+        def fetch(after: str, limit: int) -> list[NodeView]:
+            return [
+                NodeView(
+                    node,
+                    self._presence.online(node.node_id),
+                    tuple(holdings.get(node.node_id, ())),
+                )
+                for node in self._store.nodes(after=after, limit=limit)
+            ]
+
+        return paging.page(size, token, fetch, lambda view: view.node.node_id)
+
+    def all(self) -> list[NodeView]:
+        """Every node by name, with what it holds."""
+        holdings = self._holdings.by_node()
+        return [
+            NodeView(
+                node, self._presence.online(node.node_id), tuple(holdings.get(node.node_id, ()))
+            )
+            for node in self._store.nodes()
+        ]
+
+    def welcome(self, hello: Hello) -> None:
+        """Takes in who a node says it is; a new one becomes known."""
+        now = self._clock()
+        with self._store.transaction():
+            known = self._store.node(hello.node_id)
+            self._store.save_node(
+                Node(
+                    node_id=hello.node_id,
+                    name=hello.name,
+                    version=hello.version,
+                    labels=hello.labels,
+                    memory_bytes=hello.memory_bytes,
+                    gpus=hello.gpus,
+                    disk_free_bytes=hello.disk_free_bytes,
+                    disk_total_bytes=hello.disk_total_bytes,
+                    settings=hello.settings,
+                    created_at=known.created_at if known else now,
+                    last_seen_at=now,
+                    set_labels=known.set_labels if known else {},
+                    set_max_rate=known.set_max_rate if known else None,
+                )
+            )
+            self._names[hello.node_id] = hello.name
+            self._store.after_commit(lambda: self.published(hello.node_id))
+
+    def seen(self, node_id: str, disk_free_bytes: int, disk_total_bytes: int) -> None:
+        """Notes that a node is, or was just now, alive, and the room on its disk."""
+        with self._store.transaction():
+            node = self._store.node(node_id)
+            if node is None:
+                return
+            self._store.save_node(
+                replace(
+                    node,
+                    disk_free_bytes=disk_free_bytes,
+                    disk_total_bytes=disk_total_bytes,
+                    last_seen_at=self._clock(),
+                )
+            )
+            self._store.after_commit(lambda: self._watchers.publish(Topic.NODE, node_id))
+
+    def published(self, node_id: str) -> None:
+        """Tells that a node came or went: it, and its tasks, are shown differently now."""
+        self._watchers.publish(Topic.NODE, node_id)
+        for task in self._board.of_node(node_id):
+            self._watchers.publish(Topic.TASK, task.task_id)
+
+    def update(
+        self,
+        reference: str,
+        *,
+        max_rate: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        remove_labels: tuple[str, ...] = (),
+    ) -> NodeView:
+        """Changes what an operator sets; bytes per second, 0: no limit, None: unchanged.
+
+        Raises `NodeNotFound`, `InvalidArgument`.
+        """
+        if max_rate is not None and max_rate < 0:
+            raise InvalidArgument("a rate is not negative; 0 means no limit", param="max_rate")
+        try:
+            for key, value in (labels or {}).items():
+                names.label(key, value)
+        except names.InvalidName as error:
+            raise InvalidArgument(str(error), param="labels") from None
+        with self._store.transaction():
+            node = self.resolve(reference)
+            set_labels = {**node.set_labels, **(labels or {})}
+            for key in remove_labels:
+                set_labels.pop(key, None)
+            rate = node.set_max_rate if max_rate is None else max_rate
+            self._store.save_node(replace(node, set_labels=set_labels, set_max_rate=rate))
+            self._tell_of(node.node_id)
+        return self.get(node.node_id)
+
+    def remove(self, reference: str) -> None:
+        """Forgets a node with its tasks; its files stay. Raises `NodeNotFound`, `NodeBusy`."""
+        with self._store.transaction():
+            node = self.resolve(reference)
+            if self._presence.online(node.node_id):
+                raise NodeBusy(
+                    f'node "{node.name}" is connected: stop its agent first', param="node_id"
+                )
+            task_ids = [task.task_id for task in self._store.tasks(node_id=node.node_id)]
+            held = [holding.model_name for holding in self._holdings.of_node(node.node_id)]
+            self._store.delete_node(node.node_id)
+
+            def tell() -> None:
+                self._names.pop(node.node_id, None)
+                self._board.remove(task_ids)
+                self._watchers.publish(Topic.NODE, node.node_id)
+                for task_id in task_ids:
+                    self._watchers.publish(Topic.TASK, task_id)
+                for model_name in held:
+                    self._watchers.publish(Topic.MODEL, model_name)
+
+            self._store.after_commit(tell)
+
+    def evict(self, reference: str, model_reference: str) -> None:
+        """Removes a model's files from a node, at once or when it is back.
+
+        Raises `NodeNotFound`, `ModelNotFound`, and `ModelBusy` while a task brings it there.
+        """
+        with self._store.transaction():
+            node = self.resolve(reference)
+            model = self._models.resolve(model_reference)
+            if self._store.tasks(
+                model_name=model.name, node_id=node.node_id, states=UNFINISHED, limit=1
+            ):
+                raise ModelBusy(
+                    f'a task is bringing "{model.name}" to node "{node.name}": cancel it first',
+                    param="model_name",
+                )
+            now = self._clock()
+            self._store.add_eviction(
+                Eviction(new_id("evict", now), node.node_id, model.manifest, now)
+            )
+            self._store.delete_holding(model.name, node.node_id)
+            self._tell_of(node.node_id)
+            self._store.after_commit(lambda: self._watchers.publish(Topic.MODEL, model.name))
+
+    def evicted(self, node_id: str, eviction_ids: tuple[str, ...]) -> None:
+        """Notes that a node has carried out evictions."""
+        with self._store.transaction():
+            if self._store.delete_evictions(node_id, eviction_ids):
+                self._tell_of(node_id)
+
+    def _tell_of(self, node_id: str) -> None:
+        def tell() -> None:
+            self._watchers.publish(Topic.NODE, node_id)
+            self._watchers.publish(Topic.ASSIGNMENT, node_id)
+
+        self._store.after_commit(tell)
+
+    def _view(self, node: Node) -> NodeView:
+        return NodeView(
+            node, self._presence.online(node.node_id), self._holdings.of_node(node.node_id)
+        )
