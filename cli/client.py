@@ -1,0 +1,154 @@
+"""The way to the router: addresses, calls, and the same calls as `grpcurl` commands."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+
+from cli import failures
+from protos.llmrouter.v1 import catalog_pb2, download_pb2, node_pb2, registration_pb2
+
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+CALL_SECONDS = 60.0  # a catalog page that the router has to fetch takes a few
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.%a-z]+\]")
+
+Answer = TypeVar("Answer", bound=Message)
+_PagedRequest = TypeVar(
+    "_PagedRequest",
+    download_pb2.ListTasksRequest,
+    download_pb2.ListOrdersRequest,
+    node_pb2.ListNodesRequest,
+    registration_pb2.ListModelsRequest,
+)
+_PagedAnswer = TypeVar(
+    "_PagedAnswer",
+    download_pb2.ListTasksResponse,
+    download_pb2.ListOrdersResponse,
+    node_pb2.ListNodesResponse,
+    registration_pb2.ListModelsResponse,
+)
+
+# Every request type belongs to one RPC, so a request tells where it goes.
+_METHODS: dict[str, MethodDescriptor] = {
+    method.input_type.full_name: method
+    for file in (catalog_pb2, download_pb2, node_pb2, registration_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
+
+_CHANNEL_OPTIONS: list[tuple[str, int]] = [
+    # The bound of one connection attempt: a host that swallows packets is given up after it.
+    ("grpc.min_reconnect_backoff_ms", 4_000),
+    ("grpc.initial_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 4_000),
+    # A watch notices a router that vanished without a word.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # The router is a neighbour: a proxy for the internet is not the way to it.
+    ("grpc.enable_http_proxy", 0),
+]
+
+
+def parse_address(text: str) -> str:
+    """Checks `HOST:PORT`, an IPv6 address in brackets; returns it. Raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    if (
+        not colon
+        or not _HOST.fullmatch(host)
+        or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536)
+    ):
+        raise ValueError(f'"{text}" is not an address: write HOST:PORT, for example router:50051')
+    return text
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Target:
+    """Where the router is, and what this operator shows it."""
+
+    address: str
+    token: str = ""
+
+
+class Router:
+    """Calls to one router. Every call raises `failures.Failure` when it fails."""
+
+    def __init__(self, target: Target) -> None:
+        self.address = target.address
+        self._metadata = (("authorization", f"Bearer {target.token}"),) if target.token else ()
+        self._channel = grpc.insecure_channel(target.address, options=_CHANNEL_OPTIONS)
+
+    def call(self, request: Message, answer: type[Answer]) -> Answer:
+        """Sends a request to its RPC and waits for the answer, a minute at most."""
+        call = self._channel.unary_unary(
+            _path(request),
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=answer.FromString,
+        )
+        try:
+            reply: Answer = call(request, timeout=CALL_SECONDS, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise failures.from_rpc(error, self.address) from error
+        return reply
+
+    def stream(self, request: Message, answer: type[Answer]) -> Iterator[Answer]:
+        """Opens a stream; it raises `grpc.RpcError` when it breaks."""
+        call = self._channel.unary_stream(
+            _path(request),
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=answer.FromString,
+        )
+        messages: Iterator[Answer] = call(request, metadata=self._metadata)
+        return messages
+
+    def wait_until_ready(self, seconds: float) -> bool:
+        """Waits for a connection, trying again and again; tells whether there is one."""
+        ready = grpc.channel_ready_future(self._channel)
+        try:
+            ready.result(timeout=seconds)
+        except grpc.FutureTimeoutError:
+            ready.cancel()
+            return False
+        return True
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._channel.close()
+
+
+def pages(
+    router: Router, request: _PagedRequest, answer: type[_PagedAnswer]
+) -> Iterator[_PagedAnswer]:
+    """All pages of a listing, one call each."""
+    while True:
+        reply = router.call(request, answer)
+        yield reply
+        if not reply.next_page_token:
+            return
+        request.page_token = reply.next_page_token
+
+
+def grpcurl_command(request: Message, address: str, *, with_token: bool) -> str:
+    """The `grpcurl` command that sends this request; ready for a POSIX shell.
+
+    The token itself never shows: the command takes it from LLM_ROUTER_TOKEN.
+    """
+    body = json.dumps(MessageToDict(request, preserving_proto_field_name=True), ensure_ascii=False)
+    header = ' -H "authorization: Bearer $LLM_ROUTER_TOKEN"' if with_token else ""
+    return (
+        f"grpcurl -plaintext{header} -d {shlex.quote(body)} "
+        f"{shlex.quote(address)} {_path(request).removeprefix('/')}"
+    )
+
+
+def _path(request: Message) -> str:
+    method = _METHODS[request.DESCRIPTOR.full_name]
+    return f"/{method.containing_service.full_name}/{method.name}"
