@@ -27,7 +27,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from deploy.demo.models import BIG, MIB, SHARDED, make_catalog
-from deploy.demo.processes import Daemons, DaemonTrouble
+from deploy.demo.processes import Daemons, DaemonTrouble, end_with_parent
 from protos import names
 
 CHECKOUT = Path(__file__).parents[2]
@@ -315,7 +315,12 @@ class Demo:
         self._console.file.flush()
         command = [self._script("llm-router"), *arguments]
         try:
-            done = subprocess.run(command, env=self._environment, timeout=_COMMAND_SECONDS)
+            done = subprocess.run(
+                command,
+                env=self._environment,
+                timeout=_COMMAND_SECONDS,
+                preexec_fn=end_with_parent,
+            )
         except subprocess.TimeoutExpired:
             raise DemoFailed(f"{line} did not end within {_COMMAND_SECONDS} s") from None
         if done.returncode:

@@ -19,8 +19,8 @@ _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
 
-def _end_with_parent() -> None:
-    """Has the kernel send SIGTERM when the demo itself is killed (Linux: `man 2 prctl`)."""
+def end_with_parent() -> None:
+    """For `preexec_fn`: the kernel sends SIGTERM when the demo is killed (Linux: `man 2 prctl`)."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -48,7 +48,7 @@ class Daemon:
                 stderr=subprocess.STDOUT,
                 env=dict(environment),
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
             )
 
     @property

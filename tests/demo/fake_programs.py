@@ -37,13 +37,18 @@ class Models(BaseHTTPRequestHandler):
         """Says nothing."""
 
 
+def note_pid() -> None:
+    """Lets the test know of this process."""
+    with (RUN / "pids").open("a") as pids:
+        pids.write(f"{os.getpid()}\n")
+
+
 def serve(program: str, arguments: list[str]) -> None:
     """A daemon: writes its ready file, and ends with SIGTERM."""
     print(f"{program} begins, pid {os.getpid()}", flush=True)
     if f"{program} dies" == FAULT:
         sys.exit("the disk is on fire")
-    with (RUN / "pids").open("a") as pids:
-        pids.write(f"{os.getpid()}\n")
+    note_pid()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Models)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"127.0.0.1:{server.server_address[1]}"
@@ -69,6 +74,7 @@ def command(arguments: list[str]) -> None:
                 registered.write(f"hf/{name}\n")
         case ["model", "download", alias, "--all"]:
             if FAULT == "download hangs":
+                note_pid()
                 (RUN / "hangs").touch()
                 threading.Event().wait()
             for node in ("node-1", "node-2", "node-3"):

@@ -153,7 +153,7 @@ def test_an_interrupted_demo_leaves_nothing_behind(
 ) -> None:
     run = hanging_run(tmp_path / "demo")
     pids = pids_below(run)
-    assert len(running(pids)) == 5
+    assert len(running(pids)) == 6
 
     whole.send_signal(signal_number)
 
@@ -164,7 +164,7 @@ def test_an_interrupted_demo_leaves_nothing_behind(
 
 
 @pytest.mark.parametrize("whole", ["keep=False"], indirect=True)
-def test_no_daemon_outlives_a_killed_demo(
+def test_no_process_outlives_a_killed_demo(
     hangs: None, whole: "subprocess.Popen[str]", tmp_path: Path
 ) -> None:
     pids = pids_below(hanging_run(tmp_path / "demo"))
