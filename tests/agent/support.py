@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from agent.wire import manifest_to_pb
 from protos import names
 from protos.llmrouter.v1 import agent_pb2
 from tests.fakes.hub import FaultyHub, make_repo
+from tests.support import eventually
 
 REPO = "acme/tiny"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -64,6 +65,11 @@ def published(
     contents = make_repo(folder, repo, files)
     commit = httpx.get(f"{hub.url}/api/models/{repo}").raise_for_status().json()["sha"]
     return manifest(repo, contents, commit=commit, base_url=hub.url)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Waits for a state that announces itself by no event, while the test's fakes go on."""
+    await asyncio.to_thread(eventually, condition, within_seconds=30)
 
 
 def without(model: Manifest, path: str) -> Manifest:
@@ -140,11 +146,10 @@ class AgentProcess:
     async def start(self) -> dict[str, Any]:
         """Starts it; returns what its ready file says."""
         process = self.spawn()
-        async with asyncio.timeout(30):
-            while not (self.folder / "ready.json").exists():
-                assert process.poll() is None, self.log
-                await asyncio.sleep(0.02)
-        content: dict[str, Any] = json.loads((self.folder / "ready.json").read_text())
+        ready = self.folder / "ready.json"
+        await until(lambda: ready.exists() or process.poll() is not None)
+        assert process.poll() is None, self.log
+        content: dict[str, Any] = json.loads(ready.read_text())
         return content
 
     async def kill(self) -> None:

@@ -14,6 +14,7 @@ from tests.agent.support import (
     is_whole,
     published,
     task,
+    until,
     visible,
     without,
 )
@@ -132,9 +133,7 @@ async def test_a_killed_agent_goes_on_where_it_was_although_the_router_is_away(
         await agent.kill()
         hub.connection_rate = 0
         await agent.start()
-        async with asyncio.timeout(30):
-            while not is_whole(agent.models_dir, model):
-                await asyncio.sleep(0.05)
+        await until(lambda: is_whole(agent.models_dir, model))
         await router.start()
         session = await router.session()
         done = await session.task("t1", COMPLETED)
@@ -160,9 +159,7 @@ async def test_a_download_goes_on_while_the_router_is_away_and_is_settled_afterw
             await session.task("t1", DOWNLOADING)
             await router.stop()
             hub.connection_rate = 0
-            async with asyncio.timeout(30):
-                while not is_whole(agent.models_dir, model):
-                    await asyncio.sleep(0.02)
+            await until(lambda: is_whole(agent.models_dir, model))
 
             router.epoch += 1
             await router.start()
@@ -210,9 +207,7 @@ async def test_a_task_that_is_no_longer_listed_stops_and_frees_the_disk(
             await session.report(lambda report: any(t.bytes_done for t in report.tasks))
 
             session.assign()
-            async with asyncio.timeout(30):
-                while partials(agent):
-                    await asyncio.sleep(0.02)
+            await until(lambda: not partials(agent))
             report = await session.report()
 
     assert not report.tasks
@@ -233,9 +228,7 @@ async def test_a_cancelled_task_whose_bytes_are_to_stay_keeps_them(
             await session.report(lambda report: sum(t.bytes_done > 0 for t in report.tasks) == 2)
 
             session.assign(keep_partials=[task(kept).manifest])
-            async with asyncio.timeout(30):
-                while len(partials(agent)) != 1:
-                    await asyncio.sleep(0.02)
+            await until(lambda: len(partials(agent)) == 1)
 
     (left,) = partials(agent)
     assert left.name.startswith(kept.files[0].sha256 or "?")
@@ -383,9 +376,7 @@ async def test_a_fenced_agent_says_so_loudly_and_stays_away(tmp_path: Path) -> N
         router.refusals = [fenced()]
         with agent_process(tmp_path / "node", router.address) as agent:
             await agent.start()
-            async with asyncio.timeout(30):
-                while "another agent is connected" not in agent.log:
-                    await asyncio.sleep(0.02)
+            await until(lambda: "another agent is connected" in agent.log)
 
     line = next(json.loads(line) for line in agent.log.splitlines() if "another agent is" in line)
     assert line["level"] == "error"

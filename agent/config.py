@@ -1,0 +1,99 @@
+"""The agent's settings, and the ways a person writes them."""
+
+import re
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from protos import names
+
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)b?(?:/s)?\s*", re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_MAX_BYTES = (1 << 63) - 1
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """How one agent runs. Sizes in bytes, rates in bytes per second, times in seconds."""
+
+    router: str
+    name: str
+    data_dir: Path
+    models_dir: Path
+    labels: dict[str, str]
+    max_concurrent: int
+    max_rate: int | None  # None: no limit
+    reserve_bytes: int
+    hub_url: str
+    hf_token: str | None = field(repr=False)
+    stall_seconds: float
+    backoff_first_seconds: float
+    backoff_max_seconds: float
+    ready_file: Path | None
+
+
+class ByteSize(click.ParamType[int]):
+    """A number of bytes as people write it: `500000`, `20MB` (10**6), `1.5GiB` (2**30), `5MB/s`."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number of bytes."""
+        match = _SIZE.fullmatch(str(value))
+        if match is None:
+            self.fail(f"{value} is not a size: write bytes, or 20MB, 1.5GiB", param, ctx)
+        number, unit, binary = match.groups()
+        count = int(float(number) * (1024 if binary else 1000) ** _POWERS[unit.lower()])
+        if count > _MAX_BYTES:
+            self.fail(f"{value} is too large", param, ctx)
+        return count
+
+
+class NodeName(click.ParamType[str]):
+    """A node's name, by the grammar of names."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name, unchanged."""
+        try:
+            return names.node_name(str(value))
+        except names.InvalidName as error:
+            self.fail(str(error), param, ctx)
+
+
+class Label(click.ParamType[tuple[str, str]]):
+    """One `KEY=VALUE`."""
+
+    name = "KEY=VALUE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """The key and the value."""
+        if isinstance(value, tuple):
+            return value
+        key, equals, text = str(value).partition("=")
+        if not equals:
+            self.fail(f"{value} is not a label: write KEY=VALUE", param, ctx)
+        try:
+            return names.label(key, text)
+        except names.InvalidName as error:
+            self.fail(str(error), param, ctx)
+
+
+def host_name() -> str:
+    """The name of the machine, bent to the grammar of node names where it does not follow it."""
+    bent = _NOT_IN_NAMES.sub("-", socket.gethostname())[:63].strip("._-")
+    return bent or "node"
+
+
+def usual_models_dir() -> Path:
+    """Where Hugging Face's tools keep their cache (`HF_HUB_CACHE`, `HF_HOME`, …)."""
+    from huggingface_hub import constants  # reads the environment when it is imported
+
+    return Path(constants.HF_HUB_CACHE)
