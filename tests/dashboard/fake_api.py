@@ -64,6 +64,7 @@ class FakeApi:
     verdicts: dict[str, Item] = field(default_factory=dict)  # node id → part of the plan
     warnings: list[str] = field(default_factory=list)
     accepts_streams: bool = True
+    resumes: bool = False  # a stream that names the last event gets no new snapshot
     calls: list[Call] = field(default_factory=list)
     items: dict[str, dict[str, Item]] = field(
         default_factory=lambda: {"node": {}, "model": {}, "task": {}}
@@ -83,19 +84,23 @@ class FakeApi:
 
         self._on_loop(change)
 
-    def delete(self, kind: str, key: str, *, quietly: bool = False) -> None:
-        """Removes an item; `quietly` as if it happened while no stream was open."""
+    def delete(self, kind: str, key: str) -> None:
+        """Removes an item and tells every stream."""
 
         def change() -> None:
             del self.items[kind][key]
-            if not quietly:
-                self._tell(kind, {KEYS[kind]: key, "deleted": True})
+            self._tell(kind, {KEYS[kind]: key, "deleted": True})
 
         self._on_loop(change)
 
     def drop_streams(self) -> None:
         """Ends every open event stream."""
-        self._on_loop(lambda: [queue.put_nowait(None) for queue in self._streams] and None)
+
+        def end() -> None:
+            for queue in self._streams:
+                queue.put_nowait(None)
+
+        self._on_loop(end)
 
     def open_streams(self) -> int:
         """How many pages listen."""
@@ -130,10 +135,11 @@ class FakeApi:
         if not self.accepts_streams:
             return Refusal(503, "unavailable", "the router is starting").response()
         queue: asyncio.Queue[str | None] = asyncio.Queue()
-        for kind, items in self.items.items():
-            for item in items.values():
-                queue.put_nowait(self._event(kind, item))
-        queue.put_nowait(self._event("synced", {}))
+        if not (self.resumes and "last-event-id" in request.headers):
+            for kind, items in self.items.items():
+                for item in items.values():
+                    queue.put_nowait(self._event(kind, item))
+            queue.put_nowait(self._event("synced", {}))
         self._streams.append(queue)
 
         async def body() -> AsyncIterator[str]:
