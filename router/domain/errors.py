@@ -207,3 +207,9 @@ class TooManyStreams(Unavailable):
     """The ceiling of open streams is reached."""
 
     reason = "TOO_MANY_STREAMS"
+
+
+class SessionFenced(DomainError):
+    """Another stream with the same node id has come; this one must end."""
+
+    reason = "SESSION_FENCED"

@@ -150,6 +150,11 @@ class Downloads:
             raise TaskNotFound(f'task "{task_id}" does not exist', param="task_id")
         return self._view(task)
 
+    def live(self, task_id: str) -> TaskView | None:
+        """The task while it is unfinished, from memory; never blocks."""
+        task = self._board.task(task_id)
+        return None if task is None else self._view(task)
+
     def tasks(
         self,
         size: int = 0,

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from protos import names
 from router.domain.catalog import FileUrl
 from router.domain.errors import (
-    DomainError,
     FileNotInRepo,
     InvalidArgument,
     ModelNotFound,
@@ -201,8 +200,3 @@ class Session:
         self.node_id = node_id
         self.number = number
         self.disk: tuple[int, int] | None = None
-
-
-def failure_of(error: DomainError) -> tuple[str, str, bool]:
-    """(code, message, retryable) as a node is told of an error."""
-    return error.code, error.message, error.retry_after is not None

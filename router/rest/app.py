@@ -1,0 +1,305 @@
+"""The HTTP application: routes that convert, call a service, convert."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, FastAPI, Header, Query, Response, status
+from fastapi.responses import FileResponse, RedirectResponse, StreamingResponse
+from fastapi.staticfiles import StaticFiles
+
+from protos.daemon.ready import version
+from router.domain.catalog import CatalogQuery, Sort
+from router.domain.errors import InvalidArgument, InvalidTarget, Unavailable
+from router.domain.models import ModelStatus
+from router.domain.tasks import OrderTarget
+from router.rest import errors
+from router.rest.events import Events
+from router.rest.guard import Guard
+from router.rest.shapes import (
+    AvailableModels,
+    DownloadRequest,
+    ErrorAnswer,
+    Health,
+    ManifestShape,
+    NodeList,
+    NodeShape,
+    OpenAiList,
+    OpenAiModel,
+    PlanShape,
+    Registered,
+    RegisteredModel,
+    RegisteredModels,
+    RegisterRequest,
+    TaskIds,
+    TaskPage,
+    TaskShape,
+)
+from router.services.catalog import CatalogBrowser
+from router.services.downloads import Downloads
+from router.services.models import Models, Registration
+from router.services.nodes import Nodes
+
+_WEB = Path(__file__).parent.parent / "web"
+_ERRORS = {"4XX": {"model": ErrorAnswer}, "5XX": {"model": ErrorAnswer}}
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What the HTTP edge needs: services, and how the router is."""
+
+    browser: CatalogBrowser
+    models: Models
+    downloads: Downloads
+    nodes: Nodes
+    events: Events
+    hub_url: str
+    host: str
+    ready: Callable[[], bool]
+    metrics: Callable[[], bytes]
+
+
+def create_app(edge: Edge) -> FastAPI:
+    """The application; handlers are synchronous and run in a pool of threads."""
+    app = FastAPI(
+        title="llm-router",
+        version=version(),
+        summary="GGUF models from the Hugging Face Hub onto a fleet of machines.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    errors.install(app)
+    app.add_middleware(Guard, host=edge.host)
+    app.include_router(_openai(edge), tags=["OpenAI"])
+    app.include_router(_models(edge), prefix="/api", tags=["models"])
+    app.include_router(_tasks(edge), prefix="/api", tags=["tasks"])
+    app.include_router(_nodes(edge), prefix="/api", tags=["nodes"])
+    app.include_router(_pages(edge), include_in_schema=False)
+    app.mount("/dashboard", StaticFiles(directory=_WEB), name="dashboard")
+    return app
+
+
+def _openai(edge: Edge) -> APIRouter:
+    routes = APIRouter(responses=_ERRORS)
+
+    @routes.get("/v1/models")
+    def list_models() -> OpenAiList:
+        """Every registered GGUF model, as OpenAI lists them."""
+        views = edge.models.all()
+        return OpenAiList(
+            data=[
+                OpenAiModel.of(view)
+                for view in views
+                if view.model.status is ModelStatus.REGISTERED
+            ]
+        )
+
+    @routes.get("/v1/models/{model_id:path}")
+    def get_model(model_id: str) -> OpenAiModel:
+        """One model; the slashes of the id plain or `%2F`."""
+        return OpenAiModel.of(edge.models.get(model_id))
+
+    return routes
+
+
+def _models(edge: Edge) -> APIRouter:
+    routes = APIRouter(responses=_ERRORS)
+
+    @routes.get("/models/available")
+    def available(
+        search: str = "",
+        limit: int = 20,
+        offset: int = 0,
+        source: str = "hf",
+        author: str = "",
+        sort: Sort = Sort.TRENDING,
+        min_bytes: Annotated[int | None, Query(ge=0)] = None,
+        max_bytes: Annotated[int | None, Query(ge=0)] = None,
+        quantization: str = "",
+    ) -> AvailableModels:
+        """The Hub's catalog; `limit` (1 to 100) counts variants."""
+        if source != "hf":
+            raise InvalidArgument(f'source "{source}" is unknown: there is "hf"', param="source")
+        if limit < 1:
+            raise InvalidArgument("limit is 1 to 100", param="limit")
+        query = CatalogQuery(
+            search=search,
+            author=author,
+            sort=sort,
+            min_bytes=min_bytes,
+            max_bytes=max_bytes,
+            quantization=quantization,
+        )
+        return AvailableModels.of(edge.browser.variants(query, limit, offset), edge.hub_url)
+
+    @routes.get("/models")
+    def registered() -> RegisteredModels:
+        """Every supported model with its state on each node."""
+        views = edge.models.all()
+        return RegisteredModels(models=[RegisteredModel.of(view, edge.hub_url) for view in views])
+
+    @routes.post("/models/register", status_code=status.HTTP_201_CREATED)
+    def register(request: RegisterRequest) -> Registered:
+        """Makes a file of the Hub a supported model, pinned to a commit."""
+        repo, _, quantization = request.repo.partition(":")
+        view, warnings = edge.models.register(
+            Registration(
+                repo=repo,
+                path=request.filename or "",
+                quantization=quantization,
+                revision=request.revision or "main",
+                display_name=request.display_name or "",
+                chat_template=request.chat_template or "",
+            )
+        )
+        return Registered.of(view, warnings)
+
+    @routes.post("/models/download", status_code=status.HTTP_202_ACCEPTED)
+    def download(
+        request: DownloadRequest,
+        idempotency_key: Annotated[str | None, Header()] = None,
+    ) -> TaskIds:
+        """Orders a model onto nodes. With an `Idempotency-Key` a retry is safe."""
+        order = edge.downloads.start(
+            request.model_name,
+            _target(request),
+            request.node_ids,
+            request_id=idempotency_key or "",
+        )
+        return TaskIds(task_ids=list(order.order.task_ids))
+
+    @routes.post("/models/plan")
+    def plan(request: DownloadRequest) -> PlanShape:
+        """What an order would do on each node; changes nothing."""
+        return PlanShape.of(
+            edge.downloads.plan(request.model_name, _target(request), request.node_ids)
+        )
+
+    @routes.get("/models/registry/{model_id:path}/manifest.json")
+    def manifest(model_id: str) -> ManifestShape:
+        """The exact files of a model."""
+        return ManifestShape.of(edge.models.resolve(model_id).manifest, edge.hub_url)
+
+    @routes.get("/models/{model_id:path}")
+    def get_model(model_id: str) -> RegisteredModel:
+        """One supported model with its state on each node."""
+        return RegisteredModel.of(edge.models.get(model_id), edge.hub_url)
+
+    @routes.delete("/models/{model_id:path}", status_code=status.HTTP_204_NO_CONTENT)
+    def unregister(model_id: str, force: bool = False, evict: bool = False) -> None:
+        """Takes a model off the list; 409 while tasks run, unless `force`."""
+        edge.models.unregister(model_id, force=force, evict=evict)
+
+    return routes
+
+
+def _tasks(edge: Edge) -> APIRouter:
+    routes = APIRouter(responses=_ERRORS)
+
+    @routes.get("/tasks")
+    def tasks(
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        page_token: str = "",
+        model_name: str = "",
+        node_id: str = "",
+    ) -> TaskPage:
+        """Tasks, the newest first."""
+        page = edge.downloads.tasks(limit, page_token, model=model_name, node=node_id)
+        return TaskPage(
+            tasks=[TaskShape.of(view) for view in page.items],
+            next_page_token=page.next_token or None,
+        )
+
+    @routes.get("/tasks/{task_id}")
+    def task(task_id: str) -> TaskShape:
+        """One task."""
+        return TaskShape.of(edge.downloads.task(task_id))
+
+    @routes.post("/tasks/{task_id}/cancel")
+    def cancel(task_id: str, keep_partial: bool = False) -> TaskShape:
+        """Stops a task and frees its disk, unless `keep_partial`."""
+        return TaskShape.of(edge.downloads.cancel(task_id, keep_partial=keep_partial))
+
+    @routes.post("/tasks/{task_id}/pause")
+    def pause(task_id: str) -> TaskShape:
+        """Stops a task and keeps what it has."""
+        return TaskShape.of(edge.downloads.pause(task_id))
+
+    @routes.post("/tasks/{task_id}/resume")
+    def resume(task_id: str) -> TaskShape:
+        """Lets a paused task go on."""
+        return TaskShape.of(edge.downloads.resume(task_id))
+
+    @routes.post("/tasks/{task_id}/retry")
+    def retry(task_id: str) -> TaskShape:
+        """Begins the next attempt of a failed or cancelled task."""
+        return TaskShape.of(edge.downloads.retry(task_id))
+
+    return routes
+
+
+def _nodes(edge: Edge) -> APIRouter:
+    routes = APIRouter(responses=_ERRORS)
+
+    @routes.get("/nodes")
+    def nodes() -> NodeList:
+        """Every node with what it holds."""
+        return NodeList(nodes=[NodeShape.of(view) for view in edge.nodes.all()])
+
+    @routes.get("/nodes/{node_id}")
+    def node(node_id: str) -> NodeShape:
+        """One node, by id or name."""
+        return NodeShape.of(edge.nodes.get(node_id))
+
+    @routes.get("/events")
+    async def events(last_event_id: Annotated[str | None, Header()] = None) -> StreamingResponse:
+        """Server-sent events `task`, `model`, `node`: everything, `synced`, then every change."""
+        return StreamingResponse(
+            edge.events.stream(last_event_id),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+        )
+
+    return routes
+
+
+def _pages(edge: Edge) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/")
+    def root() -> RedirectResponse:
+        return RedirectResponse("/dashboard")
+
+    @routes.get("/dashboard")
+    def dashboard() -> FileResponse:
+        return FileResponse(_WEB / "index.html")
+
+    @routes.get("/docs")
+    def docs() -> FileResponse:
+        return FileResponse(_WEB / "docs.html")
+
+    @routes.get("/metrics")
+    def metrics() -> Response:
+        return Response(edge.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @routes.get("/healthz")
+    def healthz() -> Health:
+        return Health(version=version())
+
+    @routes.get("/readyz")
+    def readyz() -> Health:
+        if not edge.ready():
+            raise Unavailable("the router is starting or stopping", retry_after=1)
+        return Health(version=version())
+
+    return routes
+
+
+def _target(request: DownloadRequest) -> OrderTarget:
+    try:
+        return OrderTarget(request.target or "")
+    except ValueError:
+        raise InvalidTarget(
+            'target is "all", or "specific" with node_ids', param="target"
+        ) from None

@@ -1,0 +1,66 @@
+"""Server-sent events: the present state, then every change."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from router.domain.models import ModelView
+from router.domain.nodes import NodeView
+from router.domain.tasks import TaskView
+from router.rest.shapes import NodeShape, RegisteredModel, TaskShape
+from router.services.feeds import Feeds, Item, Synced
+from router.services.watch import Topic
+
+_RETRY_MILLISECONDS = 1000
+
+
+class Events:
+    """The stream of `/api/events`."""
+
+    def __init__(self, feeds: Feeds, hub_url: str, epoch: int, *, comment_seconds: float) -> None:
+        """An event's id is `<epoch>-<sequence>`: unique over restarts of the router."""
+        self._feeds = feeds
+        self._hub_url = hub_url
+        self._epoch = epoch
+        self._comment_seconds = comment_seconds
+
+    async def stream(self, last_event_id: str | None) -> AsyncIterator[str]:
+        """Text of the stream. Whoever comes back with the last id gets no snapshot if nothing
+        happened since; else everything as it is now: that heals whatever was missed.
+        """
+        unchanged = last_event_id == f"{self._epoch}-{self._feeds.sequence}"
+        yield f"retry: {_RETRY_MILLISECONDS}\n\n"
+        feed = self._feeds.follow(Topic.NODE, Topic.MODEL, Topic.TASK, snapshot=not unchanged)
+        async with aclosing(feed):
+            following = asyncio.ensure_future(anext(feed))
+            try:
+                while True:
+                    done, _ = await asyncio.wait({following}, timeout=self._comment_seconds)
+                    if not done:
+                        yield ": still here\n\n"
+                        continue
+                    item = following.result()
+                    following = asyncio.ensure_future(anext(feed))
+                    yield self._event(item)
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+
+    def _event(self, item: Item | Synced) -> str:
+        identity = f"id: {self._epoch}-{item.sequence}"
+        if isinstance(item, Synced):
+            return f"{identity}\nevent: synced\ndata: {{}}\n\n"
+        return f"{identity}\nevent: {item.topic.value}\ndata: {self._data(item)}\n\n"
+
+    def _data(self, item: Item) -> str:
+        match item.view:
+            case TaskView():
+                return TaskShape.of(item.view).model_dump_json()
+            case ModelView():
+                return RegisteredModel.of(item.view, self._hub_url).model_dump_json()
+            case NodeView():
+                return NodeShape.of(item.view).model_dump_json()
+            case None:
+                key = "name" if item.topic is Topic.MODEL else "id"
+                return json.dumps({key: item.key, "deleted": True})

@@ -1,0 +1,1 @@
+"""The gRPC edge: converts, calls a service, converts back."""

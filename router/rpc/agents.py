@@ -1,0 +1,213 @@
+"""The agents' streams: one reader, one writer, and a lease that silence ends."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
+
+import grpc
+
+from protos.daemon.logs import get_logger
+from protos.llmrouter.v1 import agent_pb2 as agent
+from protos.llmrouter.v1 import agent_pb2_grpc as agent_grpc
+from protos.llmrouter.v1 import common_pb2
+from router.domain.errors import DomainError, InvalidArgument, SessionFenced, Unavailable
+from router.rpc import convert
+from router.services.sessions import Report, Session, Sessions
+from router.services.watch import Topic, Watch, Watchers
+
+log = get_logger(__name__)
+
+Requests = AsyncIterator[agent.ConnectRequest]
+Context = grpc.aio.ServicerContext[agent.ConnectRequest, agent.ConnectResponse]
+
+_MAX_WAITING_URLS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """Seconds: between reports, also while bytes flow; of silence; until Hello."""
+
+    heartbeat: float = 10.0
+    lease: float = 40.0
+    report: float = 0.5
+    hello: float = 10.0
+
+
+class AgentServicer(agent_grpc.AgentServiceServicer):
+    """Takes agents in."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        watchers: Watchers,
+        messages: convert.Messages,
+        timers: Timers,
+    ) -> None:
+        """Feeds `sessions`."""
+        self._sessions = sessions
+        self._watchers = watchers
+        self._messages = messages
+        self._timers = timers
+
+    async def Connect(self, request_iterator: Requests, context: Context) -> None:
+        """See agent.proto."""
+        hello = await self._hello(request_iterator)
+        session = await asyncio.to_thread(self._sessions.open, convert.hello_from(hello))
+        session.disk = (hello.disk_free_bytes, hello.disk_total_bytes)
+        log.info("node connected", node=hello.name, node_id=session.node_id, session=session.number)
+        stream = _Stream(session, self._sessions, self._messages, self._timers)
+        try:
+            with self._watchers.watch(Topic.ASSIGNMENT, keys=[session.node_id]) as watch:
+                await context.write(self._welcome(session))
+                await _first_to_end(
+                    stream.read(request_iterator), stream.follow(watch), stream.write(context)
+                )
+        finally:
+            await asyncio.shield(asyncio.to_thread(self._sessions.close, session))
+            log.info("node disconnected", node=hello.name, session=session.number)
+
+    async def _hello(self, requests: Requests) -> agent.Hello:
+        try:
+            async with asyncio.timeout(self._timers.hello):
+                first = await anext(requests, None)
+        except TimeoutError:
+            first = None
+        if first is None or first.WhichOneof("event") != "hello":
+            raise InvalidArgument("the first event of a stream is Hello", param="hello")
+        return first.hello
+
+    def _welcome(self, session: Session) -> agent.ConnectResponse:
+        return agent.ConnectResponse(
+            welcome=agent.Welcome(
+                session=session.number,
+                epoch=self._sessions.epoch,
+                heartbeat_interval=convert.span(self._timers.heartbeat),
+                report_interval=convert.span(self._timers.report),
+            )
+        )
+
+
+async def _first_to_end(*parts: Coroutine[None, None, None]) -> None:
+    """Runs the parts until one ends, and stops the others; raises what that one raised."""
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Stream:
+    """One connected agent: one reader, one writer, who alone sends. Belongs to the event loop."""
+
+    def __init__(
+        self, session: Session, sessions: Sessions, messages: convert.Messages, timers: Timers
+    ) -> None:
+        self._session = session
+        self._sessions = sessions
+        self._messages = messages
+        self._timers = timers
+        self._wake = asyncio.Event()
+        self._assignment_due = False
+        self._url_results: list[agent.FileUrlResult] = []
+        self._looking_up: set[asyncio.Task[None]] = set()
+        self._disk_noted_at = -timers.lease
+
+    async def read(self, requests: Requests) -> None:
+        """Takes in what the agent says; ends with the stream, or after a lease of silence."""
+        self._due()
+        while True:
+            try:
+                async with asyncio.timeout(self._timers.lease):
+                    request = await anext(requests, None)
+            except TimeoutError:
+                log.warning("node is silent", node_id=self._session.node_id)
+                return
+            if request is None:
+                return
+            match request.WhichOneof("event"):
+                case "report":
+                    await self._report(convert.report_from(request.report))
+                case "inventory":
+                    inventory = convert.inventory_from(request.inventory)
+                    await asyncio.to_thread(self._sessions.inventory, self._session, inventory)
+                case "file_url_request":
+                    self._look_up(request.file_url_request)
+                case _:
+                    raise InvalidArgument("Hello comes once, and nothing unknown", param="event")
+
+    async def follow(self, watch: Watch) -> None:
+        """Sees to it that the agent is told of every change. Raises `SessionFenced`."""
+        while True:
+            await watch.changes()
+            if self._sessions.fenced(self._session):
+                raise SessionFenced(
+                    f'node "{self._session.node_id}" has connected once more: '
+                    "two agents with one identity? each needs a data folder of its own"
+                )
+            self._due()
+
+    async def write(self, context: Context) -> None:
+        """Sends what is due; the latest assignment only, however many were missed."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._assignment_due:
+                self._assignment_due = False
+                assignment = await asyncio.to_thread(
+                    self._sessions.assignment, self._session.node_id
+                )
+                message = self._messages.assignment(assignment)
+                await context.write(agent.ConnectResponse(assignment=message))
+            results, self._url_results = self._url_results, []
+            for result in results:
+                await context.write(agent.ConnectResponse(file_url_result=result))
+
+    def _due(self) -> None:
+        self._assignment_due = True
+        self._wake.set()
+
+    async def _report(self, report: Report) -> None:
+        moving = self._sessions.note_progress(self._session, report.tasks)
+        if report.disk_total_bytes:
+            self._session.disk = (report.disk_free_bytes, report.disk_total_bytes)
+        if moving or report.done_evictions or report.found_digests:
+            await asyncio.to_thread(self._sessions.settle, self._session, report, moving)
+        now = asyncio.get_running_loop().time()
+        if moving or now - self._disk_noted_at >= self._timers.lease:
+            self._disk_noted_at = now
+            await asyncio.to_thread(self._sessions.seen, self._session)
+
+    def _look_up(self, request: agent.FileUrlRequest) -> None:
+        if len(self._looking_up) >= _MAX_WAITING_URLS:
+            error = common_pb2.TaskError(
+                code="too_many_requests",
+                message=f"more than {_MAX_WAITING_URLS} URLs asked for at a time",
+                retryable=True,
+            )
+            self._answer(agent.FileUrlResult(request_id=request.request_id, error=error))
+            return
+        task = asyncio.create_task(self._find_url(request))
+        self._looking_up.add(task)
+        task.add_done_callback(self._looking_up.discard)
+
+    async def _find_url(self, request: agent.FileUrlRequest) -> None:
+        try:
+            url = await asyncio.to_thread(
+                self._sessions.file_url, self._session, request.task_id, request.path
+            )
+        except DomainError as error:
+            retryable = isinstance(error, Unavailable)
+            failed = common_pb2.TaskError(
+                code=error.code, message=error.message, retryable=retryable
+            )
+            self._answer(agent.FileUrlResult(request_id=request.request_id, error=failed))
+        else:
+            self._answer(convert.url_result(request.request_id, url))
+
+    def _answer(self, result: agent.FileUrlResult) -> None:
+        self._url_results.append(result)
+        self._wake.set()

@@ -1,0 +1,486 @@
+"""Between domain values and generated messages."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from protos.llmrouter.v1 import (
+    agent_pb2,
+    catalog_pb2,
+    common_pb2,
+    download_pb2,
+    node_pb2,
+    registration_pb2,
+)
+from router.domain.catalog import (
+    CatalogQuery,
+    CatalogRepo,
+    FileRole,
+    FileUrl,
+    Gating,
+    GgufFacts,
+    ModelFile,
+    Sort,
+)
+from router.domain.errors import InvalidTarget
+from router.domain.models import (
+    Holding,
+    HoldingState,
+    Manifest,
+    ModelStatus,
+    ModelView,
+    file_url,
+)
+from router.domain.nodes import Assignment, Gpu, HeldFile, Hello, Inventory, NodeView, Settings
+from router.domain.tasks import (
+    Bytes,
+    OrderTarget,
+    OrderView,
+    Plan,
+    Progress,
+    TaskFailure,
+    TaskReport,
+    TaskState,
+    TaskView,
+    Verdict,
+)
+from router.services.catalog import (
+    RepoPageView,
+    RepoView,
+    VariantPageView,
+    VariantStatus,
+    VariantView,
+)
+from router.services.sessions import Report
+
+
+def _numbers(enum: Any, prefix: str, values: type[Enum]) -> dict[Any, Any]:
+    """Domain values to the numbers of the enum whose names are `<prefix>_<NAME>`."""
+    return {value: enum.Value(f"{prefix}_{value.name}") for value in values}
+
+
+_FILE_ROLES = _numbers(common_pb2.FileRole, "FILE_ROLE", FileRole)
+_GATINGS = _numbers(catalog_pb2.Gating, "GATING", Gating)
+_VARIANT_STATUSES = _numbers(catalog_pb2.VariantStatus, "VARIANT_STATUS", VariantStatus)
+_MODEL_STATUSES = _numbers(registration_pb2.ModelStatus, "MODEL_STATUS", ModelStatus)
+_HOLDING_STATES = _numbers(common_pb2.HoldingState, "HOLDING_STATE", HoldingState)
+_TASK_STATES = _numbers(common_pb2.TaskState, "TASK_STATE", TaskState)
+_ORDER_TARGETS = _numbers(download_pb2.OrderTarget, "ORDER_TARGET", OrderTarget)
+_VERDICTS = _numbers(download_pb2.PlanVerdict, "PLAN_VERDICT", Verdict)
+_SORTS = _numbers(catalog_pb2.CatalogSort, "CATALOG_SORT", Sort)
+
+_SORT_OF = {number: sort for sort, number in _SORTS.items()}
+_STATE_OF = {number: state for state, number in _TASK_STATES.items()}
+_TARGET_OF: dict[int, OrderTarget] = {number: target for target, number in _ORDER_TARGETS.items()}
+
+
+def moment(value: datetime | None) -> Timestamp | None:
+    """A moment; None stays unset."""
+    if value is None:
+        return None
+    timestamp = Timestamp()
+    timestamp.FromDatetime(value)
+    return timestamp
+
+
+def span(seconds: float | None) -> Duration | None:
+    """A span of seconds; None stays unset."""
+    if seconds is None:
+        return None
+    duration = Duration()
+    duration.FromMilliseconds(int(seconds * 1000))
+    return duration
+
+
+# Towards clients
+
+
+class Messages:
+    """Makes messages; knows where the Hub serves files."""
+
+    def __init__(self, hub_url: str) -> None:
+        """`hub_url` without a path, as nodes reach it."""
+        self._hub_url = hub_url
+
+    def manifest(self, manifest: Manifest) -> common_pb2.Manifest:
+        """A model's exact files."""
+        return common_pb2.Manifest(
+            model_name=manifest.model_name,
+            repo=manifest.repo,
+            revision=manifest.revision,
+            commit=manifest.commit,
+            format=manifest.format,
+            quantization=manifest.quantization,
+            total_bytes=manifest.total_bytes,
+            manifest_id=manifest.manifest_id,
+            files=self._files(manifest.repo, manifest.commit, manifest.files),
+        )
+
+    def model(self, view: ModelView) -> registration_pb2.Model:
+        """A supported model."""
+        model = view.model
+        return registration_pb2.Model(
+            model_name=model.name,
+            display_name=model.display_name,
+            status=_MODEL_STATUSES[model.status],
+            manifest=self.manifest(model.manifest),
+            required_memory_bytes=model.required_memory_bytes or 0,
+            chat_template=model.chat_template or "",
+            facts=facts(model.facts),
+            create_time=moment(model.created_at),
+            ready_node_count=view.ready_nodes,
+            holdings=map(holding, view.holdings),
+        )
+
+    def repo(self, view: RepoView) -> catalog_pb2.Repo:
+        """A repository of the catalog."""
+        return self._repo(view.repo, view.variants, view.facts)
+
+    def repo_page(self, page: RepoPageView) -> catalog_pb2.SearchCatalogResponse:
+        """A page of repositories."""
+        return catalog_pb2.SearchCatalogResponse(
+            repos=map(self.repo, page.repos),
+            next_page_token=page.next_token,
+            cached=page.freshness.cached,
+            stale=page.freshness.stale,
+            fetch_time=moment(page.freshness.fetched_at),
+            problem=page.freshness.problem,
+        )
+
+    def variant_page(self, page: VariantPageView) -> catalog_pb2.SearchCatalogResponse:
+        """A window over variants: neighbours of one repository come as one repository."""
+        repos: list[catalog_pb2.Repo] = []
+        for repo, variant in page.entries:
+            if repos and repos[-1].repo == repo.repo:
+                repos[-1].variants.append(self._variant(repo, variant))
+            else:
+                repos.append(self._repo(repo, (variant,), None))
+        return catalog_pb2.SearchCatalogResponse(
+            repos=repos,
+            cached=page.freshness.cached,
+            stale=page.freshness.stale,
+            fetch_time=moment(page.freshness.fetched_at),
+            problem=page.freshness.problem,
+            total_variants=page.total,
+            has_more=page.has_more,
+        )
+
+    def assignment(self, assignment: Assignment) -> agent_pb2.Assignment:
+        """What a node should be doing and holding."""
+        return agent_pb2.Assignment(
+            revision=assignment.revision,
+            tasks=[
+                agent_pb2.TaskAssignment(
+                    task_id=task.task_id,
+                    attempt=task.attempt,
+                    manifest=self.manifest(task.manifest),
+                    paused=task.paused,
+                    priority=task.priority,
+                )
+                for task in assignment.tasks
+            ],
+            evictions=[
+                agent_pb2.Eviction(
+                    eviction_id=eviction.eviction_id, manifest=self.manifest(eviction.manifest)
+                )
+                for eviction in assignment.evictions
+            ],
+            keep_partials=map(self.manifest, assignment.keep_partials),
+            max_rate_bytes_per_second=assignment.max_rate,
+        )
+
+    def _repo(
+        self,
+        repo: CatalogRepo,
+        variants: Iterable[VariantView],
+        header: GgufFacts | None,
+    ) -> catalog_pb2.Repo:
+        return catalog_pb2.Repo(
+            repo=repo.repo,
+            commit=repo.commit,
+            last_modified=moment(repo.last_modified),
+            downloads=repo.downloads,
+            likes=repo.likes,
+            tags=repo.tags,
+            gating=_GATINGS[repo.gating],
+            private=repo.private,
+            pipeline_tag=repo.pipeline_tag or "",
+            license=repo.license or "",
+            variants=[self._variant(repo, variant) for variant in variants],
+            convertible=repo.convertible,
+            facts=facts(header),
+        )
+
+    def _variant(self, repo: CatalogRepo, view: VariantView) -> catalog_pb2.Variant:
+        variant = view.variant
+        return catalog_pb2.Variant(
+            model_name=variant.name,
+            display_name=view.display_name,
+            quantization=variant.quantization,
+            filename=variant.filename,
+            files=self._files(repo.repo, repo.commit, variant.files),
+            size_bytes=variant.size_bytes,
+            required_memory_bytes=view.required_memory_bytes or 0,
+            status=_VARIANT_STATUSES[view.status],
+        )
+
+    def _files(
+        self, repo: str, commit: str, files: Iterable[ModelFile]
+    ) -> list[common_pb2.ModelFile]:
+        return [
+            common_pb2.ModelFile(
+                path=file.path,
+                size_bytes=file.size_bytes,
+                sha256=file.sha256 or "",
+                url=file_url(self._hub_url, repo, commit, file.path),
+                role=_FILE_ROLES[file.role],
+            )
+            for file in files
+        ]
+
+
+def facts(header: GgufFacts | None) -> common_pb2.ModelFacts | None:
+    """What a header tells; None stays unset."""
+    if header is None:
+        return None
+    return common_pb2.ModelFacts(
+        architecture=header.architecture,
+        parameters=header.parameters or 0,
+        context_length=header.context_length or 0,
+        layers=header.layers or 0,
+        heads=header.heads or 0,
+        kv_heads=header.kv_heads or 0,
+        embedding_length=header.embedding_length or 0,
+        experts=header.experts or 0,
+        experts_used=header.experts_used or 0,
+        vocabulary=header.vocabulary or 0,
+        tokenizer=header.tokenizer or "",
+        license=header.license or "",
+        has_chat_template=bool(header.chat_template),
+    )
+
+
+def holding(value: Holding) -> common_pb2.Holding:
+    """One model on one node."""
+    return common_pb2.Holding(
+        model_name=value.model_name,
+        node_id=value.node_id,
+        node_name=value.node_name,
+        state=_HOLDING_STATES[value.state],
+        verify_time=moment(value.verified_at),
+        task_id=value.task_id,
+    )
+
+
+def task(view: TaskView) -> download_pb2.Task:
+    """A task with its live progress."""
+    task, progress = view.task, view.task.progress
+    return download_pb2.Task(
+        task_id=task.task_id,
+        order_id=task.order_id,
+        model_name=task.model_name,
+        node_id=task.node_id,
+        node_name=view.node_name,
+        node_online=view.node_online,
+        state=_TASK_STATES[task.state],
+        attempt=task.attempt,
+        bytes_done=progress.bytes_done,
+        bytes_total=task.bytes_total,
+        bytes_from=_bytes(progress.bytes_from),
+        speed_bytes_per_second=progress.speed,
+        eta=span(progress.eta),
+        note=progress.note,
+        error=failure(task.failure),
+        create_time=moment(task.created_at),
+        start_time=moment(task.started_at),
+        update_time=moment(task.updated_at),
+        end_time=moment(task.ended_at),
+        priority=task.priority,
+    )
+
+
+def failure(value: TaskFailure | None) -> common_pb2.TaskError | None:
+    """Why a task failed; None stays unset."""
+    if value is None:
+        return None
+    return common_pb2.TaskError(code=value.code, message=value.message, retryable=value.retryable)
+
+
+def order(view: OrderView) -> download_pb2.Order:
+    """An order with its tasks."""
+    order = view.order
+    return download_pb2.Order(
+        order_id=order.order_id,
+        model_name=order.model_name,
+        target=_ORDER_TARGETS[order.target],
+        node_ids=order.node_ids,
+        create_time=moment(order.created_at),
+        tasks=map(task, view.tasks),
+        completed_count=view.completed,
+        failed_count=view.failed,
+        ended=view.ended,
+    )
+
+
+def plan(value: Plan) -> download_pb2.PlanDownloadResponse:
+    """What an order would mean."""
+    return download_pb2.PlanDownloadResponse(
+        model_name=value.model_name,
+        line_bytes=value.line_bytes,
+        nodes=[
+            # `from` is a word of Python's: it can be passed by name in a mapping only.
+            download_pb2.NodePlan(
+                node_id=node.node_id,
+                node_name=node.node_name,
+                verdict=_VERDICTS[node.verdict],
+                reason=node.reason,
+                needed_bytes=node.needed_bytes,
+                free_bytes=node.free_bytes,
+                warnings=node.warnings,
+                **{"from": node.source},
+            )
+            for node in value.nodes
+        ],
+    )
+
+
+def node(view: NodeView) -> node_pb2.Node:
+    """A node with what it holds."""
+    node = view.node
+    return node_pb2.Node(
+        node_id=node.node_id,
+        name=node.name,
+        status=node_pb2.NODE_STATUS_ONLINE if view.online else node_pb2.NODE_STATUS_OFFLINE,
+        version=node.version,
+        labels=node.effective_labels,
+        disk_free_bytes=node.disk_free_bytes,
+        disk_total_bytes=node.disk_total_bytes,
+        memory_bytes=node.memory_bytes,
+        gpus=[node_pb2.Gpu(name=gpu.name, memory_bytes=gpu.memory_bytes) for gpu in node.gpus],
+        holdings=map(holding, view.holdings),
+        last_seen_time=moment(node.last_seen_at),
+        create_time=moment(node.created_at),
+        max_rate_bytes_per_second=node.max_rate,
+        max_concurrent=node.settings.max_concurrent,
+        reserve_bytes=node.settings.reserve,
+    )
+
+
+def url_result(request_id: str, url: FileUrl) -> agent_pb2.FileUrlResult:
+    """The answer to a node that asked for a URL."""
+    return agent_pb2.FileUrlResult(
+        request_id=request_id, url=url.url, expire_time=moment(url.expires_at)
+    )
+
+
+# From clients and nodes
+
+
+def query_from(request: catalog_pb2.SearchCatalogRequest) -> CatalogQuery:
+    """What to look for."""
+    return CatalogQuery(
+        search=request.search,
+        author=request.author,
+        sort=_SORT_OF.get(request.sort, Sort.TRENDING),
+        min_bytes=request.min_bytes or None,
+        max_bytes=request.max_bytes or None,
+        quantization=request.quantization,
+    )
+
+
+def states_from(numbers: Iterable[int]) -> list[TaskState]:
+    """The states that a filter names; unknown numbers fit nothing."""
+    return [_STATE_OF[number] for number in numbers if number in _STATE_OF]
+
+
+def target_from(number: int) -> OrderTarget:
+    """Which nodes an order is for. Raises `InvalidTarget`."""
+    if number not in _TARGET_OF:
+        raise InvalidTarget(
+            "a target is missing: ORDER_TARGET_ALL, or ORDER_TARGET_SPECIFIC with node_ids",
+            param="target",
+        )
+    return _TARGET_OF[number]
+
+
+def hello_from(message: agent_pb2.Hello) -> Hello:
+    """Who a node is."""
+    return Hello(
+        node_id=message.node_id,
+        name=message.name,
+        version=message.version,
+        labels=dict(message.labels),
+        memory_bytes=message.memory_bytes,
+        gpus=tuple(Gpu(gpu.name, gpu.memory_bytes) for gpu in message.gpus),
+        disk_free_bytes=message.disk_free_bytes,
+        disk_total_bytes=message.disk_total_bytes,
+        settings=Settings(
+            max_rate=message.max_rate_bytes_per_second,
+            max_concurrent=message.max_concurrent,
+            reserve=message.reserve_bytes,
+        ),
+        instance=message.instance,
+    )
+
+
+def report_from(message: agent_pb2.Report) -> Report:
+    """What a node says at a heartbeat; tasks in a state that we do not know are left out."""
+    return Report(
+        tasks=tuple(_task_report(report) for report in message.tasks if report.state in _STATE_OF),
+        disk_free_bytes=message.disk_free_bytes,
+        disk_total_bytes=message.disk_total_bytes,
+        done_evictions=tuple(message.done_eviction_ids),
+        found_digests=tuple(
+            (report.task_id, dict(report.found_sha256))
+            for report in message.tasks
+            if report.found_sha256
+        ),
+    )
+
+
+def inventory_from(message: agent_pb2.Inventory) -> Inventory:
+    """What a node holds."""
+    return Inventory(
+        files=tuple(
+            HeldFile(
+                repo=file.repo,
+                commit=file.commit,
+                path=file.path,
+                size_bytes=file.size_bytes,
+                sha256=file.sha256,
+                verified_at=file.verify_time.ToDatetime(tzinfo=UTC),
+            )
+            for file in message.files
+        ),
+        partial=message.partial,
+    )
+
+
+def _task_report(message: agent_pb2.TaskReport) -> TaskReport:
+    source = message.bytes_from
+    error = message.error
+    return TaskReport(
+        task_id=message.task_id,
+        attempt=message.attempt,
+        state=_STATE_OF[message.state],
+        progress=Progress(
+            bytes_done=message.bytes_done,
+            bytes_from=Bytes(source.hub, source.peers, source.router, source.disk),
+            speed=message.speed_bytes_per_second,
+            eta=message.eta.ToMilliseconds() / 1000 if message.HasField("eta") else None,
+            note=message.note,
+        ),
+        failure=TaskFailure(error.code, error.message, error.retryable)
+        if message.HasField("error")
+        else None,
+    )
+
+
+def _bytes(value: Bytes) -> common_pb2.BytesBySource:
+    return common_pb2.BytesBySource(
+        hub=value.hub, peers=value.peers, router=value.router, disk=value.disk
+    )

@@ -1,0 +1,145 @@
+"""Live feeds: the present state, then every change. What a watch sends over either edge."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+
+from router.domain.errors import NotFound, TooManyStreams
+from router.domain.models import ModelView
+from router.domain.nodes import NodeView
+from router.domain.tasks import TaskView
+from router.services.downloads import Downloads
+from router.services.models import Models
+from router.services.nodes import Nodes
+from router.services.watch import Topic, Watchers
+
+AnyView = TaskView | ModelView | NodeView
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Something as it is now; `view` None: it is gone."""
+
+    topic: Topic
+    key: str
+    view: AnyView | None
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """Everything was sent once; what follows are changes."""
+
+    sequence: int
+
+
+class Feeds:
+    """Makes feeds, at most `max_streams` at a time. Belongs to the event loop."""
+
+    def __init__(
+        self,
+        models: Models,
+        downloads: Downloads,
+        nodes: Nodes,
+        watchers: Watchers,
+        *,
+        max_streams: int,
+    ) -> None:
+        """Shows the services' views."""
+        self._watchers = watchers
+        self._max_streams = max_streams
+        self._open = 0
+        self._models = models
+        self._downloads = downloads
+        self._nodes = nodes
+
+    @property
+    def open_streams(self) -> int:
+        """Number of feeds that somebody reads now."""
+        return self._open
+
+    @property
+    def sequence(self) -> int:
+        """Of the last change of anything."""
+        return self._watchers.sequence
+
+    async def follow(
+        self, *topics: Topic, snapshot: bool = True
+    ) -> AsyncGenerator[Item | Synced, None]:
+        """All things of the topics, `Synced`, then changes; ends when the reader leaves.
+
+        Of tasks, the unfinished ones; without `snapshot`, changes only. Raises `TooManyStreams`.
+        """
+        self._admit()
+        try:
+            with self._watchers.watch(*topics) as watch:
+                sequence = self._watchers.sequence
+                for topic in topics if snapshot else ():
+                    for key, view in await asyncio.to_thread(self._snapshot, topic):
+                        yield Item(topic, key, view, sequence)
+                yield Synced(sequence)
+                while True:
+                    for change in await watch.changes():
+                        found = await self._look_up(change.topic, change.key)
+                        yield Item(change.topic, change.key, found, change.sequence)
+        finally:
+            self._open -= 1
+
+    async def follow_tasks(self, task_ids: list[str]) -> AsyncIterator[TaskView]:
+        """Each named task as it is, then its changes; ends when all have ended.
+
+        Raises `TaskNotFound`, `TooManyStreams`.
+        """
+        self._admit()
+        try:
+            with self._watchers.watch(Topic.TASK, keys=task_ids) as watch:
+                running = set()
+                for task_id in dict.fromkeys(task_ids):
+                    view = await asyncio.to_thread(self._downloads.task, task_id)
+                    if not view.task.ended:
+                        running.add(task_id)
+                    yield view
+                while running:
+                    for change in await watch.changes():
+                        found = await self._look_up(change.topic, change.key)
+                        if not isinstance(found, TaskView):
+                            running.discard(change.key)  # its node was removed
+                            continue
+                        if found.task.ended:
+                            running.discard(change.key)
+                        else:
+                            running.add(change.key)
+                        yield found
+        finally:
+            self._open -= 1
+
+    def _admit(self) -> None:
+        if self._open >= self._max_streams:
+            raise TooManyStreams(
+                f"{self._max_streams} watches are open, the limit of this router", retry_after=10
+            )
+        self._open += 1
+
+    def _snapshot(self, topic: Topic) -> list[tuple[str, AnyView]]:
+        if topic is Topic.MODEL:
+            return [(view.model.name, view) for view in self._models.all()]
+        if topic is Topic.NODE:
+            return [(view.node.node_id, view) for view in self._nodes.all()]
+        return [(view.task.task_id, view) for view in self._downloads.unfinished()]
+
+    async def _look_up(self, topic: Topic, key: str) -> AnyView | None:
+        if topic is Topic.TASK:
+            live = self._downloads.live(key)
+            if live is not None:
+                return live
+        try:
+            return await asyncio.to_thread(self._stored, topic, key)
+        except NotFound:
+            return None
+
+    def _stored(self, topic: Topic, key: str) -> AnyView:
+        if topic is Topic.MODEL:
+            return self._models.view(key)
+        if topic is Topic.NODE:
+            return self._nodes.get(key)
+        return self._downloads.task(key)
