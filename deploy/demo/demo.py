@@ -286,13 +286,14 @@ class Demo:
             self._console.print()
 
     def _print_addresses(self) -> None:
-        cli = os.path.relpath(self._script("llm-router"))
+        folder, scripts = os.path.relpath(self._folder), os.path.relpath(self._scripts)
+        cli = f"{scripts}/llm-router"
         table = Table.grid(padding=(0, 2))
         table.add_row("dashboard", f"http://{self._http}/dashboard")
         table.add_row("REST", f"http://{self._http}/v1/models, http://{self._http}/docs")
         table.add_row("gRPC", self._grpc)
         table.add_row("hub", f"http://{self._hub}")
-        table.add_row("files", os.path.relpath(self._folder))
+        table.add_row("files", folder)
         self._step("Everything is left running; Ctrl-C ends it")
         self._console.print(table)
         self._console.print("\nTry, in another terminal:", style="bold")
@@ -304,7 +305,8 @@ class Demo:
             f"{cli} node show {NODES[0]}",
             f"curl http://{self._http}/v1/models",
             f"grpcurl -plaintext {self._grpc} list",
-            f"HF_ENDPOINT=http://{self._hub} hf download {BIG} README.md",
+            f"HF_ENDPOINT=http://{self._hub} {scripts}/hf download {BIG} README.md "
+            f"--local-dir {folder}/downloads",
         ):
             self._console.print(f"  {line}", soft_wrap=True, markup=False)
 
