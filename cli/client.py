@@ -3,9 +3,11 @@
 import json
 import re
 import shlex
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from queue import Queue
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
@@ -17,6 +19,7 @@ from protos.llmrouter.v1 import catalog_pb2, download_pb2, node_pb2, registratio
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+_READ_AHEAD = 256  # messages of a stream
 CALL_SECONDS = 60.0  # a catalog page that the router has to fetch takes a few
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.%a-z]+\]")
 
@@ -100,14 +103,26 @@ class Router:
         return reply
 
     def stream(self, request: Message, answer: type[Answer]) -> Iterator[Answer]:
-        """Opens a stream; it raises `grpc.RpcError` when it breaks."""
+        """Opens a stream; it raises `grpc.RpcError` when it breaks.
+
+        A thread reads it, so that Ctrl-C never strikes inside gRPC, whose locks it would leave
+        taken: the command could not end then.
+        """
         call = self._channel.unary_stream(
             _path(request),
             request_serializer=type(request).SerializeToString,
             response_deserializer=answer.FromString,
         )
-        messages: Iterator[Answer] = call(request, metadata=self._metadata)
-        return messages
+        messages = call(request, metadata=self._metadata)
+        read: Queue[Answer | grpc.RpcError | None] = Queue(_READ_AHEAD)
+        threading.Thread(target=_read_into, args=(read, messages), daemon=True).start()
+        while True:
+            item = read.get()
+            if item is None:
+                return
+            if isinstance(item, grpc.RpcError):
+                raise item
+            yield item
 
     def wait_until_ready(self, seconds: float) -> bool:
         """Waits for a connection, trying again and again; tells whether there is one."""
@@ -147,6 +162,17 @@ def grpcurl_command(request: Message, address: str, *, with_token: bool) -> str:
         f"grpcurl -plaintext{header} -d {shlex.quote(body)} "
         f"{shlex.quote(address)} {_path(request).removeprefix('/')}"
     )
+
+
+def _read_into(read: "Queue[Any]", messages: Iterator[Message]) -> None:
+    """Puts every message into the queue, then the error that ended the stream, or None."""
+    try:
+        for message in messages:
+            read.put(message)
+    except grpc.RpcError as error:
+        read.put(error)
+    else:
+        read.put(None)
 
 
 def _path(request: Message) -> str:

@@ -5,11 +5,11 @@ from enum import IntEnum
 
 import click
 import grpc
-from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]
+from google.rpc.error_details_pb2 import (
     ErrorInfo,
     RetryInfo,
 )
-from grpc_status import rpc_status  # type: ignore[import-untyped]
+from grpc_status import rpc_status
 
 from cli.render import units
 

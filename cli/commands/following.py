@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import click
@@ -95,16 +95,11 @@ def follow_to_the_end(
 
 def _view(session: Session, *, with_model: bool) -> AbstractContextManager[View | None]:
     if session.out.quiet:
-        return _Silent()
+        return nullcontext()
     console = Console(stderr=True, highlight=False)
     if console.is_terminal and not console.is_dumb_terminal:
         return Bars(console)
     return Lines(sys.stderr, with_model=with_model)
-
-
-class _Silent(AbstractContextManager[None]):
-    def __exit__(self, *_: object) -> None:
-        return None
 
 
 def _way_back(task_ids: Sequence[str], order_id: str) -> str:

@@ -333,8 +333,11 @@ def download_model(
         )
         session.out.note(f"Watch: llm-router task watch --order {order.order_id}")
         return
+    if session.out.quiet:  # a script has the ids even when the watching is cut short
+        session.out.answer(ids, answer)
     ended = follow_to_the_end(session, ids, order_id=order.order_id, known=order.tasks)
-    session.out.answer(ids, answer | {"tasks": [rest.task(one) for one in ended.tasks]})
+    if not session.out.quiet:
+        session.out.answer(ids, answer | {"tasks": [rest.task(one) for one in ended.tasks]})
     raise click.exceptions.Exit(ended.exit_code)
 
 

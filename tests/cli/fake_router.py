@@ -3,17 +3,18 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.any_pb2 import Any as Packed
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
-from grpc_status import rpc_status  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
 
 from protos.llmrouter.v1 import catalog_pb2, download_pb2, node_pb2, registration_pb2
 
-Context = grpc.aio.ServicerContext[Any, Any]
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
 Script = list[download_pb2.Task | Callable[[], Any]]
 
 
@@ -26,7 +27,7 @@ class Refusal(Exception):
         super().__init__(message)
         self.code, self.message, self.reason, self.retry_after = code, message, reason, retry_after
 
-    async def send(self, context: Context) -> None:
+    async def send(self, context: "Context") -> None:
         """Ends the call with the status and its details, as the contract says."""
         status = status_pb2.Status(code=self.code.value[0], message=self.message)
         if self.reason:
@@ -93,7 +94,7 @@ class FakeRouter:
             await self._server.stop(None)
             self._server = None
 
-    def _handler(self, method: Any) -> grpc.RpcMethodHandler[Any, Any]:
+    def _handler(self, method: Any) -> "grpc.RpcMethodHandler[Any, Any]":
         request_type = method.input_type._concrete_class
         if method.name == "WatchTasks":
             return grpc.unary_stream_rpc_method_handler(
@@ -102,7 +103,7 @@ class FakeRouter:
                 response_serializer=lambda message: message.SerializeToString(),
             )
 
-        async def answer(request: Message, context: Context) -> Message:
+        async def answer(request: Message, context: "Context") -> Message:
             self._remember(request, context)
             scripted = self.answers.get(method.name)
             if scripted is None:
@@ -121,7 +122,7 @@ class FakeRouter:
         )
 
     async def _watch_tasks(
-        self, request: download_pb2.WatchTasksRequest, context: Context
+        self, request: download_pb2.WatchTasksRequest, context: "Context"
     ) -> AsyncIterator[download_pb2.WatchTasksResponse]:
         self._remember(request, context)
         script = self.watch.pop(0)
@@ -134,7 +135,7 @@ class FakeRouter:
             except Refusal as refusal:
                 await refusal.send(context)
 
-    def _remember(self, request: Message, context: Context) -> None:
+    def _remember(self, request: Message, context: "Context") -> None:
         self.requests.append(request)
         self.metadata.append(
             {key: str(value) for key, value in context.invocation_metadata() or ()}
