@@ -175,13 +175,14 @@ class HubClient:
         query += [(k, v) for k, v in (("search", search), ("author", author)) if v]
         if cursor is not None:
             query.append(("cursor", cursor))
-        content, links = self._json(f"{self._endpoint}/api/models", query, "the list of models")
+        what = "the list of models"
+        content, headers = self._json(f"{self._endpoint}/api/models", query, what)
         if not isinstance(content, list):
-            raise _senseless("the list of models")
+            raise _senseless(what)
         repos = tuple(repo for item in content if (repo := _listed(item)) is not None)
         if content and not repos:
-            raise _senseless("the list of models")
-        return ListingPage(repos, _cursor(links))
+            raise _senseless(what)
+        return ListingPage(repos, _cursor(headers, what))
 
     def info(self, repo: str, revision: str) -> ListedRepo:
         """What the Hub says about a repository now, at the commit that `revision` names."""
@@ -199,7 +200,7 @@ class HubClient:
         query: Query = [("recursive", "true")]
         files: list[HubFile] = []
         for _ in range(self._bounds.tree_pages):
-            content, links = self._json(url, query, what, repo=repo, revision=commit)
+            content, headers = self._json(url, query, what, repo=repo, revision=commit)
             if not isinstance(content, list):
                 raise _senseless(what)
             files += [
@@ -207,7 +208,7 @@ class HubClient:
                 for item in content
                 if (file := _file(item, what)) is not None and is_relevant(file.path)
             ]
-            cursor = _cursor(links)
+            cursor = _cursor(headers, what)
             if cursor is None or len(files) > self._bounds.repo_files:
                 return tuple(files[: self._bounds.repo_files])
             query = [("recursive", "true"), ("cursor", cursor)]
@@ -364,8 +365,11 @@ class HubClient:
         return HubGated(f"the Hub gives {what} on request only, and {need}: ask at {page}")
 
     def _redirect(self, url: str, location: str, what: str) -> str:
-        target = urljoin(url, location)
-        scheme = urlsplit(target).scheme
+        try:
+            target = urljoin(url, location)
+            scheme = urlsplit(target).scheme
+        except ValueError as error:
+            raise HubUnavailable("the Hub names an address without sense") from error
         secure = urlsplit(self._endpoint).scheme == "https"
         if not location or scheme not in ("http", "https") or (secure and scheme != "https"):
             raise HubUnavailable(f"the Hub redirects to a place we do not go for {what}")
@@ -461,13 +465,15 @@ def _time(value: object) -> datetime | None:
     return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
 
 
-def _cursor(headers: httpx2.Headers) -> str | None:
+def _cursor(headers: httpx2.Headers, what: str) -> str | None:
     """The `cursor` of `Link: <…>; rel="next"` (RFC 8288)."""
     for link in headers.get("link", "").split(", "):
         match = re.match(r'\s*<([^>]*)>\s*;.*rel="?next"?', link)
         if match:
-            query = parse_qsl(urlsplit(match[1]).query)
-            return next((value for key, value in query if key == "cursor"), None)
+            try:
+                return dict(parse_qsl(urlsplit(match[1]).query))["cursor"]
+            except (ValueError, KeyError) as error:
+                raise _senseless(what) from error
     return None
 
 

@@ -38,6 +38,8 @@ FAULTS: dict[str, Fault] = {
     "another shape": Answer(200, b'{"error": "no list"}', {"content-type": "application/json"}),
     "a list of nonsense": Answer(200, b'[1, {"id": "../x", "sha": 7}]'),
     "deep nesting": Answer(200, b"[" * 200_000),
+    "a broken link to more": ReplaceHeaders({"link": '<http://[x>; rel="next"'}),
+    "a link without a cursor": ReplaceHeaders({"link": '</api/models>; rel="next"'}),
     "not found": Answer(404, b""),
     "a redirect elsewhere": Answer(302, b"", {"location": "http://127.0.0.1:1/x"}),
     "a redirect in circles": Answer(302, b"", {"location": "/api/models"}),
