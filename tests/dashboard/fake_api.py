@@ -64,6 +64,7 @@ class FakeApi:
     verdicts: dict[str, Item] = field(default_factory=dict)  # node id → part of the plan
     warnings: list[str] = field(default_factory=list)
     accepts_streams: bool = True
+    held_search: str = ""  # its answer waits for `release`
     resumes: bool = False  # a stream that names the last event gets no new snapshot
     calls: list[Call] = field(default_factory=list)
     items: dict[str, dict[str, Item]] = field(
@@ -72,6 +73,7 @@ class FakeApi:
     url: str = ""
     _streams: list[asyncio.Queue[str | None]] = field(default_factory=list)
     _loop: asyncio.AbstractEventLoop | None = None
+    _released: asyncio.Event = field(default_factory=asyncio.Event)
     _serial: int = 0
 
     def put(self, kind: str, *items: Item) -> None:
@@ -101,6 +103,10 @@ class FakeApi:
                 queue.put_nowait(None)
 
         self._on_loop(end)
+
+    def release(self) -> None:
+        """Lets the answer of `held_search` go."""
+        self._on_loop(self._released.set)
 
     def open_streams(self) -> int:
         """How many pages listen."""
@@ -157,6 +163,8 @@ class FakeApi:
         if refusal := self._refusal(call):
             return refusal.response()
         search = call.query.get("search", "").lower()
+        if self.held_search and search == self.held_search:
+            await self._released.wait()
         limit, offset = int(call.query["limit"]), int(call.query["offset"])
         found = [item for item in self.catalog if search in item["name"].lower()]
         page = found[offset : offset + limit]
@@ -205,7 +213,14 @@ class FakeApi:
     def _verdict(self, node_id: str, size: int) -> Item:
         fits = {"verdict": "fits", "reason": "", "from": "hub", "warnings": []}
         figures = {"needed_bytes": size, "free_bytes": 10**12}
-        return {"node_id": node_id, **fits, **figures, **self.verdicts.get(node_id, {})}
+        name = self.items["node"][node_id]["name"]
+        return {
+            "node_id": node_id,
+            "node_name": name,
+            **fits,
+            **figures,
+            **self.verdicts.get(node_id, {}),
+        }
 
     async def _download(self, request: Request) -> Response:
         call = await self._note(request)

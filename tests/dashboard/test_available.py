@@ -154,18 +154,18 @@ def test_a_limited_hub_is_asked_again_by_itself(api: FakeApi, page: Page) -> Non
 
 def test_an_answer_that_comes_late_does_not_replace_a_newer_one(api: FakeApi, page: Page) -> None:
     api.catalog = [variant(QWEN), variant(GEMMA)]
-    held = []
-    page.route("**/available?search=qwen*", lambda route: held.append(route))
+    api.held_search = "qwen"
     page.goto(f"{api.url}/dashboard")
     page.get_by_label(SEARCH).fill("qwen")
     page.get_by_label(SEARCH).press("Enter")
-    eventually(lambda: page.evaluate("1") and held)
+    eventually(lambda: len(api.calls_of("GET", "/api/models/available")) == 2)
 
     page.get_by_label(SEARCH).fill("gemma")
     page.get_by_label(SEARCH).press("Enter")
     expect(page.locator(".variant")).to_have_count(1)
-    held[0].continue_()
-    page.get_by_text("1–1 of 1").wait_for()
+    api.release()
+    page.get_by_role("tab", name="Nodes").click()
+    page.get_by_role("tab", name="Available").click()
 
     expect(page.locator(".variant")).to_contain_text("gemma-3-Q4_K_M.gguf")
 

@@ -39,7 +39,7 @@ def test_the_browser_says_what_it_heard_last(api: FakeApi, page: Page) -> None:
 
     api.drop_streams()
 
-    eventually(lambda: page.evaluate("1") and len(api.calls_of("GET", "/api/events")) == 2)
+    eventually(lambda: len(api.calls_of("GET", "/api/events")) == 2)
     assert "last-event-id" in api.calls_of("GET", "/api/events")[1].headers
 
 
@@ -51,7 +51,7 @@ def test_a_resumed_stream_without_a_snapshot_drops_nothing(api: FakeApi, page: P
     api.resumes = True
 
     api.drop_streams()
-    eventually(lambda: page.evaluate("1") and api.open_streams() == 1)
+    eventually(lambda: api.open_streams() == 1)
     api.put("model", model(GEMMA))
 
     expect(cards).to_have_count(2)

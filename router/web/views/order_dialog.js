@@ -110,7 +110,7 @@ export function order(model, store, ordered) {
     const ids = [...new Set([...store.nodes.keys(), ...verdicts.keys()])];
     const items = ids.map((id) => ({
       id,
-      name: store.nodes.get(id)?.name ?? id,
+      name: store.nodes.get(id)?.name ?? verdicts.get(id).node_name,
       online: store.nodes.get(id)?.status === "online",
       verdict: verdicts.get(id) ?? null,
       choosing: some.checked,
