@@ -57,6 +57,7 @@ Result = TypeVar("Result")
 Handler = Callable[[Request], Awaitable[Response]]
 
 _MAIN_NAMES = frozenset({MAIN, f"refs/heads/{MAIN}", "HEAD"})
+_LOOKS = 3  # at a repository that changes while it is read
 _MAX_BODY = 1 << 20
 _TREE_PAGE = 1000
 
@@ -323,6 +324,8 @@ class Hub:
         parts = _parts(request)
         if parts[:2] == ["api", "models"]:
             parts = parts[2:]
+        if "/" in parts[0]:  # some clients write owner%2Frepo
+            parts[:1] = parts[0].split("/", 1)
         owner, name, *rest = parts
         repo = f"{owner}/{name}"
         self.access(request, repo)
@@ -344,7 +347,7 @@ class Hub:
         Raises `HubError`: 404 without such a repository, 503 when it is still being read.
         """
         until = None if wait is None else time.monotonic() + wait
-        while True:
+        for _ in range(_LOOKS):
             scan = await self._in_thread(self._folder.scan, repo)
             if scan is None:
                 raise repository_not_found(repo)
@@ -358,14 +361,15 @@ class Hub:
                 raise still_reading(repo, 10)
             try:
                 made = snapshot(scan, [future.result() for future in computing])
-            except (FileChanged, OSError) as error:
-                log.info("a repository changed while it was read", repo=repo, error=error)
-                if until is not None and time.monotonic() >= until:
-                    raise still_reading(repo, 10) from error
+            except FileChanged as error:
+                log.info("a repository changed while it was read", repo=repo, file=error)
                 continue
+            except OSError as error:
+                raise HubError(500, None, f'a file of "{repo}" cannot be read: {error}') from error
             await self._in_thread(self._history.add, repo, made.commit)
             self._latest[repo] = made
             return made
+        raise still_reading(repo, 10)
 
     async def _in_thread(self, call: Callable[..., Result], *arguments: Any) -> Result:
         loop = asyncio.get_running_loop()

@@ -6,6 +6,7 @@ reading after a restart, nothing else.
 """
 
 import hashlib
+import io
 import json
 import os
 import threading
@@ -57,6 +58,11 @@ LFS_SUFFIXES = frozenset(
     ]
 )
 _STATE_VERSION = 1
+_READ_BYTES = 1 << 20
+
+
+class Stopped(Exception):
+    """The process is stopping; the file was not read to its end."""
 
 
 class FileChanged(Exception):
@@ -110,6 +116,7 @@ class Digests:
         self._running: dict[str, Future[Digest]] = {}
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="digest")
         self._changed = False
+        self._stopping = threading.Event()
 
     def of(self, file: FoundFile) -> Future[Digest]:
         """The digest, done already when it is known; raises `FileChanged` or `OSError` in it."""
@@ -133,13 +140,14 @@ class Digests:
             self._changed = self._changed or bool(gone)
 
     def close(self) -> None:
-        """Stops after the files being read now, and saves."""
+        """Stops reading, within a moment, and saves."""
+        self._stopping.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._save()
 
     def _compute(self, key: str, file: FoundFile) -> Digest:
         try:
-            digest = digest_of(file)
+            digest = digest_of(file, self._stopping)
         except BaseException:
             with self._lock:
                 del self._running[key]
@@ -162,17 +170,27 @@ class Digests:
             save_json(self._memory, {"version": _STATE_VERSION, "digests": digests})
 
 
-def digest_of(file: FoundFile) -> Digest:
-    """Reads the file; raises `FileChanged` when it is not the one that was found."""
+def digest_of(file: FoundFile, stopping: threading.Event) -> Digest:
+    """Reads the file; raises `FileChanged` when it is not the one that was found, or `Stopped`."""
     with file.path.open("rb", buffering=0) as content:
         _check(file, content.fileno())
         if file.is_lfs:
-            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+            sha256 = _sha256(content, stopping)
             digest = Digest(git_oid(lfs_pointer(sha256, file.size)), sha256)
         else:
             digest = Digest(git_oid(content.read(LFS_FROM_BYTES + 1)), None)
         _check(file, content.fileno())
     return digest
+
+
+def _sha256(content: io.FileIO, stopping: threading.Event) -> str:
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(_READ_BYTES))
+    while count := content.readinto(buffer):
+        if stopping.is_set():
+            raise Stopped
+        digest.update(buffer[:count])
+    return digest.hexdigest()
 
 
 def git_oid(content: bytes) -> str:
@@ -190,7 +208,7 @@ def lfs_pointer(sha256: str, size: int) -> bytes:
 
 def save_json(path: Path, content: object) -> None:
     """Writes in one step, best effort: a folder that cannot be written is logged, not an error."""
-    partial = path.with_name(f"{path.name}.tmp")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(exist_ok=True)
         partial.write_text(json.dumps(content), encoding="utf-8")

@@ -14,7 +14,8 @@ from starlette.types import Receive, Scope, Send
 
 from router.hosting.digests import FileChanged, FoundFile
 
-CHUNK_BYTES = 512 * 1024
+CHUNK_BYTES = 256 * 1024
+_SAVED_SECONDS = 0.05
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
@@ -56,12 +57,14 @@ class RateLimit:
         """How much to ask for at a time, so that many downloads flow evenly."""
         return max(4096, min(CHUNK_BYTES, self._rate // 50))
 
-    async def take(self, count: int) -> None:
-        """Returns when `count` more bytes may be sent; unused time counts for 1/20 s at most."""
+    def delay(self, count: int) -> float:
+        """Seconds to wait before `count` more bytes may be sent; they are accounted for at once.
+
+        Unused time is saved up for 1/20 s at most.
+        """
         now = self._clock()
-        self._paid_until = max(self._paid_until, now - 0.05) + count / self._rate
-        if self._paid_until > now:
-            await asyncio.sleep(self._paid_until - now)
+        self._paid_until = max(self._paid_until, now - _SAVED_SECONDS) + count / self._rate
+        return max(0.0, self._paid_until - now)
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,10 @@ class Download(Response):
             os.close(descriptor)
 
     def _open(self) -> int:
-        descriptor = os.open(self._file.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            descriptor = os.open(self._file.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise FileChanged(self._file.name) from error
         now = os.fstat(descriptor)
         if not self._file.is_still(now.st_size, now.st_mtime_ns, now.st_ino):
             os.close(descriptor)
@@ -154,7 +160,7 @@ class Download(Response):
         while position < self._end and not gone.done():
             wanted = min(step, self._end - position)
             if self._limit is not None:
-                await self._limit.take(wanted)
+                await asyncio.sleep(self._limit.delay(wanted))
             chunk = await loop.run_in_executor(self._reader, os.pread, descriptor, wanted, position)
             if not chunk:
                 raise FileChanged(self._file.name)  # cut short meanwhile: the connection breaks

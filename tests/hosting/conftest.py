@@ -4,12 +4,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.fakes.hub import FaultyHub, make_repo
 
 REPO = "acme/tiny-GGUF"
 MODEL = "tiny-Q4_K_M.gguf"
+
+# One client for all tests (its making costs more than a request), one connection for each request.
+http = httpx.Client(
+    verify=False, trust_env=False, timeout=20, limits=httpx.Limits(max_keepalive_connections=0)
+)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from tests.fakes.hub import (
     rate_limited,
     wrong_content_range,
 )
+from tests.hosting.conftest import http
 
 REPO = "acme/tiny-GGUF"
 FILE = f"/{REPO}/resolve/main/tiny.gguf"
@@ -45,14 +46,14 @@ def hub(tmp_path: Path, content: bytes) -> Iterator[FaultyHub]:
 
 
 def get(hub: FaultyHub, path: str = FILE, **headers: str) -> httpx.Response:
-    return httpx.get(hub.url + path, headers=headers, timeout=20)
+    return http.get(hub.url + path, headers=headers)
 
 
 def received(hub: FaultyHub) -> tuple[bytes, type[Exception] | None]:
     """What arrived of the file before the connection broke, and how it broke."""
     body = b""
     try:
-        with httpx.stream("GET", hub.url + FILE, timeout=20) as response:
+        with http.stream("GET", hub.url + FILE) as response:
             for part in response.iter_raw():
                 body += part
     except httpx.TransportError as error:
@@ -98,7 +99,7 @@ def test_a_fault_is_for_its_method_only(hub: FaultyHub) -> None:
     hub.script("*.gguf", Answer(503), method="HEAD")
 
     assert get(hub).status_code == 200
-    assert httpx.head(hub.url + FILE).status_code == 503
+    assert http.head(hub.url + FILE).status_code == 503
 
 
 @pytest.mark.parametrize(
@@ -170,7 +171,7 @@ def test_flipped_bits_change_one_byte(hub: FaultyHub, content: bytes) -> None:
 def test_a_compressed_body_says_so(hub: FaultyHub, content: bytes) -> None:
     hub.script("*.gguf", Gzipped())
 
-    with httpx.stream("GET", hub.url + FILE) as response:
+    with http.stream("GET", hub.url + FILE) as response:
         raw = b"".join(response.iter_raw())
 
     assert response.headers["Content-Encoding"] == "gzip"
@@ -229,7 +230,7 @@ def test_signed_addresses_can_lead_to_a_second_origin(tmp_path: Path, content: b
     with FaultyHub(tmp_path, second_origin=True) as hub:
         location = get(hub).headers["Location"]
 
-        body = httpx.get(location).content
+        body = http.get(location).content
 
     assert location.startswith(hub.cdn_url)
     assert hub.cdn_url != hub.url
@@ -243,7 +244,7 @@ def test_signed_addresses_expire_on_request(tmp_path: Path, content: bytes) -> N
         hub.expire_signed_urls()
         new = get(hub).headers["Location"]
 
-        answers = [httpx.get(old), httpx.get(new)]
+        answers = [http.get(old), http.get(new)]
 
     assert [answer.status_code for answer in answers] == [403, 200]
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 from huggingface_hub import (
     HfApi,
@@ -27,7 +26,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile, RepoFolder
 
 from tests.fakes.hub import FaultyHub, make_repo
-from tests.hosting.conftest import MODEL, REPO, Models
+from tests.hosting.conftest import MODEL, REPO, Models, http
 
 
 @pytest.fixture(autouse=True)
@@ -62,12 +61,12 @@ def test_list_models_walks_all_pages(api: HfApi, hub: FaultyHub, models: Models)
     for number in range(7):
         make_repo(models.folder, f"many/model-{number}", {"m.gguf": 10})
 
-    pages = httpx.get(f"{hub.url}/api/models?limit=3&author=many")
+    pages = http.get(f"{hub.url}/api/models?limit=3&author=many")
     following = pages.links["next"]["url"]
     found = [model.id for model in api.list_models(author="many", sort="last_modified", limit=5)]
 
     assert len(pages.json()) == 3
-    assert len(httpx.get(following).json()) == 3
+    assert len(http.get(following).json()) == 3
     assert len(set(found)) == 5
 
 
