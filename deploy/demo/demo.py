@@ -147,6 +147,7 @@ class Demo:
                 raise DemoFailed(str(failure)) from failure
             self._step("End everything")
             if troubles := daemons.stop():
+                self._show_logs(daemons)
                 raise DemoFailed("; ".join(troubles))
             self._console.print("Hub, router and agents stopped with exit code 0.")
 
@@ -227,21 +228,24 @@ class Demo:
         if curl := shutil.which("curl"):
             self._console.print(f"\n[dim]$ curl -s {url}[/]", soft_wrap=True)
             done = subprocess.run(
-                [curl, "-sS", "--fail-with-body", "--noproxy", "*", url],
+                [curl, "-fsS", "--noproxy", "*", url],
                 capture_output=True,
                 text=True,
                 timeout=60,
             )
             if done.returncode:
-                raise DemoFailed(f"GET {url} failed: {done.stderr.strip()} {done.stdout.strip()}")
+                raise DemoFailed(f"GET {url} failed: {done.stderr.strip()}")
             text = done.stdout
         else:
             self._console.print(f"(curl is not installed; Python asks for {url})")
             direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            with direct.open(url, timeout=60) as response:
-                text = response.read().decode()
+            try:
+                with direct.open(url, timeout=60) as response:
+                    text = response.read().decode()
+            except OSError as error:
+                raise DemoFailed(f"GET {url} failed: {error}") from error
         self._console.print_json(text)
-        ready = {entry["id"]: entry["ready"] for entry in json.loads(text)["data"]}
+        ready = {entry["id"]: entry.get("ready") for entry in json.loads(text)["data"]}
         for model in models:
             if model.name not in ready:
                 raise DemoFailed(f"/v1/models does not list {model.name}")
@@ -341,8 +345,8 @@ class Demo:
         self._console.print(f"\n[bold cyan]▸ {title}[/]")
 
     def _show_logs(self, daemons: Daemons) -> None:
-        """The end of the log of each daemon that ended, or of all when none did."""
-        for daemon in daemons.dead() or daemons:
+        """The end of the log of each daemon that ended badly, or of all when none did."""
+        for daemon in [daemon for daemon in daemons if daemon.exit_code] or daemons:
             ended = "still ran" if daemon.exit_code is None else f"ended with {daemon.exit_code}"
             self._console.print(f"\n[bold red]{daemon.name} {ended}; its last lines:[/]")
             for line in daemon.last_lines():
@@ -402,7 +406,7 @@ def main(
             signal.signal(each, _interrupt)
     try:
         with _own_folder(parent) as folder:
-            if shutil.disk_usage(folder).free < _NEEDED_BYTES:
+            if big_bytes is None and shutil.disk_usage(folder).free < _NEEDED_BYTES:
                 raise DemoFailed(f"{parent} has less than {_size(_NEEDED_BYTES)} of free disk")
             Demo(scripts, folder, console, big_bytes=big_bytes).run(keep=keep)
     except DemoFailed as failure:

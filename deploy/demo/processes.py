@@ -113,26 +113,29 @@ class Daemons:
         self._folder = folder
         self._environment = environment
         self._started: list[Daemon] = []
+        self._running: list[Daemon] = []
 
     def start(self, name: str, command: Sequence[str]) -> Daemon:
         """Starts one more; its files lie in a folder of its name."""
         daemon = Daemon(name, command, self._folder / name, self._environment)
         self._started.append(daemon)
+        self._running.append(daemon)
         return daemon
 
     def dead(self) -> list[Daemon]:
         """Those that ended by themselves."""
-        return [daemon for daemon in self._started if daemon.exit_code is not None]
+        return [daemon for daemon in self._running if daemon.exit_code is not None]
 
     def __iter__(self) -> Iterator[Daemon]:
+        """All that were started, first to last."""
         return iter(self._started)
 
     def stop(self) -> list[str]:
         """Ends all; returns what went wrong, a sentence each."""
         troubles = []
-        while self._started:
+        while self._running:
             try:
-                self._started.pop().stop()
+                self._running.pop().stop()
             except DaemonTrouble as trouble:
                 troubles.append(str(trouble))
         return troubles

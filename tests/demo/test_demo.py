@@ -70,7 +70,6 @@ def test_the_demo_holds_when_everything_does_what_it_shall(scripts: Path, tmp_pa
         (f"{SHARD} is missing on node-3", f"FAILED: Q8_0/{SHARD} on node-3: missing"),
         ("not listed", "FAILED: /v1/models does not list hf/tiny-org/wide-llama-GGUF/Q8_0/"),
         ("not ready", "FAILED: /v1/models says that no node holds hf/tiny-org/big-llama"),
-        ("llm-router-agent ends badly", "node-1 ended with code 3"),
     ],
 )
 def test_the_demo_fails_and_says_why(
@@ -95,6 +94,18 @@ def test_the_log_of_a_daemon_that_died_is_shown(
     assert "router ended with 1; its last lines:" in output
     assert "the disk is on fire" in output
     assert "hub ended" not in output
+
+
+def test_only_the_log_of_a_daemon_that_ended_badly_is_shown(
+    scripts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEMO_FAULT", "llm-router-agent ends badly")
+
+    output = tell(scripts, tmp_path / "run")
+
+    assert "node-1 ended with code 3" in output.rpartition("FAILED")[2]
+    assert "llm-router-agent begins" in output
+    assert "llm-router-hub begins" not in output
 
 
 def test_a_missing_program_is_named(scripts: Path, tmp_path: Path) -> None:
