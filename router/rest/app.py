@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Header, Query, Response, status
 from fastapi.responses import FileResponse, RedirectResponse, StreamingResponse
@@ -42,7 +42,10 @@ from router.services.models import Models, Registration
 from router.services.nodes import Nodes
 
 _WEB = Path(__file__).parent.parent / "web"
-_ERRORS = {"4XX": {"model": ErrorAnswer}, "5XX": {"model": ErrorAnswer}}
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorAnswer},
+    "5XX": {"model": ErrorAnswer},
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,10 @@ class AgentServicer(agent_grpc.AgentServiceServicer):
         self._messages = messages
         self._timers = timers
 
-    async def Connect(self, request_iterator: Requests, context: Context) -> None:
+    # The stubs know the generator style only; reading and writing at once needs the context.
+    async def Connect(  # type: ignore[override]
+        self, request_iterator: Requests, context: Context
+    ) -> None:
         """See agent.proto."""
         hello = await self._hello(request_iterator)
         session = await asyncio.to_thread(self._sessions.open, convert.hello_from(hello))

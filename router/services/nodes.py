@@ -44,6 +44,10 @@ class Nodes:
         """The node's name; its id when it is not known any more."""
         return self._names.get(node_id, node_id)
 
+    def count(self) -> int:
+        """Number of known nodes."""
+        return len(self._names)
+
     def resolve(self, reference: str) -> Node:
         """The node with this id, or alone with this name. Raises `NodeNotFound`."""
         node = self._store.node(reference)

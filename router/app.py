@@ -1,0 +1,199 @@
+"""Builds the router: the only file that knows every room."""
+
+import asyncio
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from protos.daemon.listen import address
+from protos.daemon.logs import get_logger
+from protos.daemon.ready import remove_ready_file, version, write_ready_file
+from protos.daemon.stopping import DRAIN_SECONDS
+from router.config import Config
+from router.hosting.server import Server, listen
+from router.hub.catalog import CatalogSettings, HubCatalog
+from router.hub.listings import ListingSettings
+from router.metrics import FleetMetrics, RpcMetrics, exposition
+from router.rest.app import Edge, create_app
+from router.rest.events import Events
+from router.rpc.agents import AgentServicer
+from router.rpc.agents import Timers as StreamTimers
+from router.rpc.convert import Messages
+from router.rpc.interceptors import ErrorInterceptor
+from router.rpc.server import RpcServer, Servicers
+from router.rpc.servicers import (
+    CatalogServicer,
+    DownloadServicer,
+    NodeServicer,
+    RegistrationServicer,
+)
+from router.rpc.watches import Watches
+from router.services.board import Board
+from router.services.catalog import CatalogBrowser
+from router.services.downloads import Downloads
+from router.services.feeds import Feeds
+from router.services.holdings import Holdings
+from router.services.models import Models
+from router.services.nodes import Nodes
+from router.services.presence import Presence
+from router.services.sessions import Sessions
+from router.services.watch import Watchers
+from router.storage.catalog_cache import StoredCatalogCache
+from router.storage.database import Database
+from router.storage.store import PeeweeStore
+
+log = get_logger(__name__)
+
+_THREADS = 32
+_COMMENT_SECONDS = 15.0
+# Streams never end by themselves: they are cut after this grace, well within the drain.
+_GRACE_SECONDS = DRAIN_SECONDS / 4
+
+
+class Router:
+    """One router process. `start`, then `stop`; both inside one event loop."""
+
+    def __init__(self, config: Config) -> None:
+        """Opens the database; raises `UnusableDatabase`."""
+        self._config = config
+        self._ready = False
+        self._database = Database(config.database_url)
+        store = PeeweeStore(self._database)
+        self._catalog = HubCatalog(
+            config.hub_url,
+            StoredCatalogCache(self._database, _now),
+            token=config.hub_token,
+            settings=CatalogSettings(listing=ListingSettings(age=config.timers.catalog_age)),
+        )
+        epoch = store.next_epoch(_now())
+        self._watchers = Watchers()
+        presence, board = Presence(), Board()
+        holdings = Holdings(store, board, presence, self._watchers)
+        models = Models(store, self._catalog, holdings, presence, board, self._watchers, _now)
+        nodes = Nodes(store, models, holdings, presence, board, self._watchers, _now)
+        downloads = Downloads(store, models, nodes, presence, board, self._watchers, _now)
+        browser = CatalogBrowser(self._catalog, store, holdings)
+        sessions = Sessions(
+            store,
+            self._catalog,
+            models,
+            nodes,
+            downloads,
+            holdings,
+            presence,
+            self._watchers,
+            epoch=epoch,
+            max_sessions=config.max_nodes,
+        )
+        feeds = Feeds(models, downloads, nodes, self._watchers, max_streams=config.max_watches)
+        registry = CollectorRegistry()
+        FleetMetrics(
+            registry,
+            nodes=lambda: _by_presence(presence.count(), nodes.count()),
+            tasks=lambda: Counter(task.state.value for task in board.tasks()),
+        )
+        self._rpc = _rpc_server(
+            config, registry, browser, models, downloads, nodes, sessions, feeds, self._watchers
+        )
+        self._http_app = create_app(
+            Edge(
+                browser=browser,
+                models=models,
+                downloads=downloads,
+                nodes=nodes,
+                events=Events(feeds, config.hub_url, epoch, comment_seconds=_COMMENT_SECONDS),
+                hub_url=config.hub_url,
+                host=config.host,
+                ready=lambda: self._ready,
+                metrics=lambda: exposition(registry),
+            )
+        )
+        self._http: Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self.http_url = ""
+        self.grpc_address = ""
+
+    async def start(self) -> None:
+        """Listens on both ports, then writes the ready file.
+
+        Raises `CannotListen`, `OSError` when an address is taken.
+        """
+        config = self._config
+        asyncio.get_running_loop().set_default_executor(
+            ThreadPoolExecutor(_THREADS, thread_name_prefix="core")
+        )
+        listener = listen(config.host, config.http_port)
+        grpc_port = await self._rpc.start(config.host, config.grpc_port)
+        self._http = Server(_uvicorn_config(self._http_app))
+        self._serving = asyncio.create_task(self._http.serve(sockets=[listener]))
+        await self._http.serving.wait()
+        self.http_url = f"http://{address(config.host, listener.getsockname()[1])}"
+        self.grpc_address = address(config.host, grpc_port)
+        self._ready = True
+        write_ready_file(config.ready_file, http=self.http_url, grpc=self.grpc_address)
+        log.info(
+            "ready",
+            version=version(),
+            http=self.http_url,
+            grpc=self.grpc_address,
+            hub=config.hub_url,
+        )
+
+    async def stop(self) -> None:
+        """Takes no new calls, lets short ones end, cuts streams, closes the database."""
+        self._ready = False
+        log.info("stopping")
+        remove_ready_file(self._config.ready_file)
+        self._catalog.close()
+        if self._http is not None and self._serving is not None:
+            self._http.should_exit = True
+            await asyncio.gather(self._rpc.stop(_GRACE_SECONDS), self._serving)
+        self._database.close()
+
+
+def _rpc_server(
+    config: Config,
+    registry: CollectorRegistry,
+    browser: CatalogBrowser,
+    models: Models,
+    downloads: Downloads,
+    nodes: Nodes,
+    sessions: Sessions,
+    feeds: Feeds,
+    watchers: Watchers,
+) -> RpcServer:
+    messages = Messages(config.hub_url)
+    watches = Watches(feeds, messages)
+    timers = StreamTimers(heartbeat=config.timers.heartbeat, lease=config.timers.lease)
+    return RpcServer(
+        Servicers(
+            catalog=CatalogServicer(browser, messages),
+            registration=RegistrationServicer(models, messages, watches),
+            download=DownloadServicer(downloads, watches),
+            node=NodeServicer(nodes, watches),
+            agent=AgentServicer(sessions, watchers, messages, timers),
+        ),
+        ErrorInterceptor(RpcMetrics(registry)),
+    )
+
+
+def _uvicorn_config(app: FastAPI) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(_GRACE_SECONDS),
+    )
+
+
+def _by_presence(online: int, known: int) -> dict[str, int]:
+    return {"online": online, "offline": max(known - online, 0)}
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,30 @@
+"""The router's settings; `__main__` reads them from flags, environment and file."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """Seconds."""
+
+    heartbeat: float = 10.0
+    lease: float = 40.0
+    catalog_age: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that the router can be told. `repr` hides the Hub's token."""
+
+    host: str
+    http_port: int
+    grpc_port: int
+    data_dir: Path
+    database_url: str
+    hub_url: str
+    hub_token: str | None = field(default=None, repr=False)
+    ready_file: Path | None = None
+    max_nodes: int = 5000
+    max_watches: int = 1000
+    timers: Timers = field(default_factory=Timers)
