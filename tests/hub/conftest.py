@@ -77,10 +77,13 @@ def cache() -> MemoryCache:
 
 @pytest.fixture
 def make_catalog(hub: FaultyHub, cache: MemoryCache, clock: Clock) -> Iterator[MakeCatalog]:
-    """Makes catalogs over `hub`; keywords replace settings, `token` is the Hub's."""
+    """Makes catalogs; keywords replace settings, `token` is the Hub's, `url` another hub's."""
     made: list[HubCatalog] = []
+    usual = cache
 
-    def make(token: str | None = None, url: str = "", **changes: object) -> HubCatalog:
+    def make(
+        token: str | None = None, url: str = "", cache: MemoryCache = usual, **changes: object
+    ) -> HubCatalog:
         settings = replace(SETTINGS, **changes)  # type: ignore[arg-type]
         catalog = HubCatalog(
             url or hub.url,

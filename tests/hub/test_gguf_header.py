@@ -240,7 +240,9 @@ def test_a_hostile_header_is_refused(kind: str) -> None:
         read_facts(reader(content), len(content))
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize(
+    "kind", ["an endless text", "as many texts as fit", "as many tensors as fit"]
+)
 def test_a_hostile_header_takes_little_memory(kind: str) -> None:
     content = HOSTILE[kind]()
     tracemalloc.start()
