@@ -27,6 +27,7 @@ from protos.llmrouter.v1 import agent_pb2, node_pb2
 log = get_logger(__name__)
 
 STORE_FOLDER = "store"
+VERIFY_TIMES_FILE = "verify-times.json"
 _STOPPING_SECONDS = DRAIN_SECONDS * 0.7
 
 
@@ -81,7 +82,7 @@ async def _serving(
         max_concurrent=config.max_concurrent,
         listener=node,
     )
-    inventory = Inventory(store, node.inventory_changed)
+    inventory = Inventory(store, folder / VERIFY_TIMES_FILE, node.inventory_changed)
     connection = Connection(
         config.router, node, Backoff(config.backoff_first_seconds, config.backoff_max_seconds)
     )

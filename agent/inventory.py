@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from agent.durable import write_durably
 from agent.manifest import ManifestFile
 from agent.store import FileState, Found, StoredFile, StoreError
 from protos.daemon.logs import get_logger
@@ -31,22 +34,41 @@ class Shelves(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Holdings:
-    """The visible files; `partial` while some of them are still to be verified."""
+class Held:
+    """A visible file whose digest is known, and since when (seconds since 1970)."""
 
-    files: tuple[StoredFile, ...]
+    file: StoredFile
+    sha256: str
+    verified_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What is verified; `partial` while other visible files are still to be."""
+
+    held: tuple[Held, ...]
     partial: bool
 
 
 class Inventory:
     """Keeps `holdings` true, verifying what nobody has, one file at a time, at low priority.
 
-    `changed` is called in the event loop after each change of `holdings`.
+    `changed` is called in the event loop after each change of `holdings`. `times_file` keeps when
+    each file was verified, over restarts.
     """
 
-    def __init__(self, store: Shelves, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        store: Shelves,
+        times_file: Path,
+        changed: Callable[[], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._store = store
+        self._times_file = times_file
         self._changed = changed
+        self._clock = clock
+        self._times = _read_times(times_file)
         self._outdated = asyncio.Event()
         self._outdated.set()
         self._stopping = threading.Event()
@@ -76,7 +98,11 @@ class Inventory:
             log.error("the store cannot be listed", cause=str(error))
             return
         unverified = [f for f in files if f.sha256 is None and _key(f) not in self._given_up]
-        self._publish(files, partial=bool(unverified))
+        held = await loop.run_in_executor(background, self._held, files)
+        holdings = Holdings(held, partial=bool(unverified))
+        if holdings != self.holdings:
+            self.holdings = holdings
+            self._changed()
         for file in unverified:
             await loop.run_in_executor(background, self._verify, file)
             if self._outdated.is_set():
@@ -84,14 +110,27 @@ class Inventory:
         if unverified:
             self._outdated.set()
 
-    def _publish(self, files: list[StoredFile], *, partial: bool) -> None:
-        if len(files) > MAX_FILES:
-            log.warning("too many files to report", files=len(files), reported=MAX_FILES)
-            files = sorted(files, key=lambda file: not file.path.endswith(".gguf"))[:MAX_FILES]
-        holdings = Holdings(tuple(files), partial)
-        if holdings != self.holdings:
-            self.holdings = holdings
-            self._changed()
+    def _held(self, files: list[StoredFile]) -> tuple[Held, ...]:
+        """The verified ones among the files, each with the time when that was noticed first."""
+        now = self._clock()
+        held = []
+        times = {}
+        for file in files:
+            if file.sha256 is not None:
+                key = str(file.location)
+                sha256, at = self._times.get(key, ("", now))
+                times[key] = (file.sha256, at if sha256 == file.sha256 else now)
+                held.append(Held(file, file.sha256, times[key][1]))
+        if times != self._times:
+            self._times = times
+            try:
+                write_durably(self._times_file, json.dumps(times).encode())
+            except OSError as error:
+                log.error("the times of verification cannot be kept", cause=str(error))
+        if len(held) > MAX_FILES:
+            log.warning("too many files to report", files=len(held), reported=MAX_FILES)
+            held = sorted(held, key=lambda one: not one.file.path.endswith(".gguf"))[:MAX_FILES]
+        return tuple(held)
 
     def _verify(self, file: StoredFile) -> None:
         found = Found(
@@ -107,6 +146,14 @@ class Inventory:
             verified = None
         if verified is None or verified.state is not FileState.VERIFIED:
             self._given_up.add(_key(file))
+
+
+def _read_times(path: Path) -> dict[str, tuple[str, float]]:
+    """What was kept; nothing when it is damaged, which costs no more than the times."""
+    with contextlib.suppress(FileNotFoundError, ValueError, TypeError, AttributeError):
+        kept = json.loads(path.read_bytes())
+        return {key: (str(sha256), float(at)) for key, (sha256, at) in kept.items()}
+    return {}
 
 
 def _key(file: StoredFile) -> tuple[Path, int]:

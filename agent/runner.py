@@ -27,6 +27,8 @@ from protos.daemon.logs import get_logger
 
 log = get_logger(__name__)
 
+_LOOK_SECONDS = 0.1
+
 
 class Transferring(Protocol):
     """One try to bring a manifest's files here."""
@@ -166,6 +168,7 @@ class Runner:
         self._evicted: set[str] = set()
         self._refused_evictions: set[str] = set()
         self._tidying: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
         self._closing = False
 
@@ -233,6 +236,8 @@ class Runner:
         Cancel it to wait no longer: threads that do not end are left to the end of the process.
         """
         self._closing = True
+        if self._watching is not None:
+            self._watching.cancel()
         for live in self._lives.values():
             if live.status is RunStatus.RUNNING:
                 self._stop(live)
@@ -278,6 +283,23 @@ class Runner:
             target=self._run, args=(live,), name=f"task-{order.task_id}", daemon=True
         )
         thread.start()
+        if self._watching is None:
+            self._watching = self._loop.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        """Notices what a transfer tells only when asked: that it turned to verifying, or waits."""
+        told: list[tuple[str, TransferState]] = []
+        while self.is_busy:
+            seen = [
+                (task_id, live.transfer.progress().state)
+                for task_id, live in self._lives.items()
+                if live.status is RunStatus.RUNNING
+            ]
+            if seen != told:
+                told = seen
+                self._listener.changed()
+            await asyncio.sleep(_LOOK_SECONDS)
+        self._watching = None
 
     def _stop(self, live: _Live) -> None:
         live.status = RunStatus.STOPPING

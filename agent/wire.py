@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from agent.assignment import Assignment, EvictionOrder, RefusedTask, TaskOrder
 from agent.inventory import Holdings
@@ -123,21 +124,27 @@ def task_to_pb(status: TaskStatus) -> agent_pb2.TaskReport:
 
 
 def inventory_to_pb(holdings: Holdings) -> agent_pb2.Inventory:
-    """The inventory: files whose digest is known."""
+    """The inventory, as the wire has it."""
     return agent_pb2.Inventory(
         files=[
             agent_pb2.HeldFile(
-                repo=file.repo,
-                commit=file.commit,
-                path=file.path,
-                size_bytes=file.size_bytes,
-                sha256=file.sha256,
+                repo=held.file.repo,
+                commit=held.file.commit,
+                path=held.file.path,
+                size_bytes=held.file.size_bytes,
+                sha256=held.sha256,
+                verify_time=timestamp(held.verified_at),
             )
-            for file in holdings.files
-            if file.sha256 is not None
+            for held in holdings.held
         ],
         partial=holdings.partial,
     )
+
+
+def timestamp(seconds: float) -> Timestamp:
+    """A moment given in seconds since 1970, as the wire has it."""
+    whole = math.floor(seconds)
+    return Timestamp(seconds=whole, nanos=int((seconds - whole) * 1e9))
 
 
 def duration(seconds: float) -> Duration:
