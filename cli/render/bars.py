@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from cli.follow import ENDED
 from cli.render import rest, units
 from cli.render.table import STATUS_STYLES
 from protos.llmrouter.v1 import common_pb2, download_pb2
@@ -22,7 +23,7 @@ _MOST_ROWS = 12
 _LINES_AROUND = 4  # header, "more", summary, and the line that the cursor stands on
 _SHORTEST_BAR, _LONGEST_BAR = 8, 40
 _PERCENT, _BYTES, _SPEED, _GAP = 4, 16, 10, 2
-_NARROW_STATE, _WIDE_STATE = 19, 46
+_STATE_WIDTHS = ((100, 46), (78, 24), (0, 19))  # on a terminal at least so wide: so much
 _WIDE = 100
 
 _MOVING = frozenset({common_pb2.TASK_STATE_DOWNLOADING, common_pb2.TASK_STATE_VERIFYING})
@@ -140,11 +141,12 @@ def _grid(
     labels = {task.task_id: _label(task, several=several) for task in tasks}
     label_width = min(max(len(label) for label in labels.values()), max(12, width // 4))
     wide = width >= _WIDE
-    state_width = _WIDE_STATE if wide else _NARROW_STATE
+    state_width = next(state for least, state in _STATE_WIDTHS if width >= least)
     with_bytes = width >= label_width + _PERCENT + _BYTES + state_width + _SHORTEST_BAR + 4 * _GAP
     fixed = label_width + _PERCENT + state_width + 3 * _GAP
     fixed += _BYTES + _GAP if with_bytes else 0
     bar_width = max(_SHORTEST_BAR, min(_LONGEST_BAR, width - fixed))
+    state_width = max(state_width, width - (fixed - state_width) - bar_width - _GAP)
     grid = Table.grid(padding=(0, _GAP, 0, 0), pad_edge=False)
     grid.add_column(width=label_width, no_wrap=True, overflow="ellipsis")
     grid.add_column(width=bar_width)
@@ -181,7 +183,7 @@ def _state(task: download_pb2.Task, *, wide: bool) -> Text:
     status = rest.task_status(task)
     parts: list[str] = []
     style = STATUS_STYLES.get(status, "")
-    if not task.node_online and task.state not in (*_ENDED, common_pb2.TASK_STATE_PAUSED):
+    if not task.node_online and task.state not in (*ENDED, common_pb2.TASK_STATE_PAUSED):
         parts, style = ["waits: offline"], "yellow"
     elif task.state == common_pb2.TASK_STATE_DOWNLOADING:
         speed = units.rate(task.speed_bytes_per_second) if task.speed_bytes_per_second else "-"
@@ -198,13 +200,6 @@ def _state(task: download_pb2.Task, *, wide: bool) -> Text:
     if task.attempt > 1 and (wide or task.state != common_pb2.TASK_STATE_DOWNLOADING):
         parts.append(f"try {task.attempt}")
     return Text(units.plain("  ".join(parts)), style=style)
-
-
-_ENDED = (
-    common_pb2.TASK_STATE_COMPLETED,
-    common_pb2.TASK_STATE_FAILED,
-    common_pb2.TASK_STATE_CANCELLED,
-)
 
 
 def _sources(task: download_pb2.Task) -> str:
@@ -224,8 +219,15 @@ def _header(tasks: Collection[download_pb2.Task]) -> Text:
 def _summary(tasks: Collection[download_pb2.Task]) -> Text:
     done, total = sum(t.bytes_done for t in tasks), sum(t.bytes_total for t in tasks)
     speed = sum(t.speed_bytes_per_second for t in tasks if t.state in _MOVING)
-    unfinished = [t for t in tasks if t.state not in _ENDED]
-    parts = [_counts(tasks), f"{units.share(done, total)}% ({units.size_of(done, total)})"]
+    unfinished = [t for t in tasks if t.state not in ENDED]
+    failed = sum(1 for t in tasks if t.state == common_pb2.TASK_STATE_FAILED)
+    completed = sum(1 for t in tasks if t.state == common_pb2.TASK_STATE_COMPLETED)
+    parts = [
+        f"{completed} of {len(tasks)} done",
+        f"{units.share(done, total)}% ({units.size_of(done, total)})",
+    ]
+    if failed:
+        parts.insert(1, f"{failed} failed")
     if speed:
         parts.append(units.rate(speed))
     if unfinished and all(t.HasField("eta") for t in unfinished):

@@ -19,10 +19,11 @@ def size(count: int) -> str:
 
 
 def size_of(done: int, total: int) -> str:
-    """How much of how much: "1.2 / 4.9 GB", with the unit once when both have it."""
-    part, whole = size(done), size(total)
-    number, unit = part.split(" ")
-    return f"{number} / {whole}" if whole.endswith(f" {unit}") else f"{part} / {whole}"
+    """How much of how much, in the unit of the whole: "0.5 / 4.9 GB"."""
+    whole = size(total)
+    unit = whole.split(" ")[1]
+    part = f"{done / 1000 ** _STEPS.index(unit):.1f}" if unit != "B" else str(done)
+    return f"{part} / {whole}"
 
 
 def rate(bytes_per_second: int) -> str:

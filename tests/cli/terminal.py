@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import signal
 import struct
 import subprocess
 import sys
@@ -38,7 +39,6 @@ class Terminal:
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
-            start_new_session=True,
         )
         os.close(theirs)
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -70,8 +70,8 @@ class Terminal:
             return len(self._screen.history.top)
 
     def interrupt(self) -> None:
-        """Ctrl-C."""
-        os.write(self._ours, b"\x03")
+        """What Ctrl-C does."""
+        self._process.send_signal(signal.SIGINT)
 
     def exit_code(self) -> int:
         """Waits for the end of the command, and for the last of what it wrote."""

@@ -67,6 +67,14 @@ def test_a_share_is_whole_only_when_nothing_is_missing() -> None:
     assert units.share(0, 0) == 0
 
 
-def test_the_unit_is_told_once_when_both_have_it() -> None:
-    assert units.size_of(1_200_000_000, 4_900_000_000) == "1.2 / 4.9 GB"
-    assert units.size_of(1_200_000, 4_900_000_000) == "1.2 MB / 4.9 GB"
+@pytest.mark.parametrize(
+    ("done", "total", "text"),
+    [
+        (1_200_000_000, 4_900_000_000, "1.2 / 4.9 GB"),
+        (1_200_000, 4_900_000_000, "0.0 / 4.9 GB"),
+        (17, 913, "17 / 913 B"),
+        (0, 0, "0 / 0 B"),
+    ],
+)
+def test_a_part_has_the_unit_of_the_whole(done: int, total: int, text: str) -> None:
+    assert units.size_of(done, total) == text
