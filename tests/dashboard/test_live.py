@@ -21,7 +21,7 @@ def test_after_a_break_the_page_shows_what_is_true_now(api: FakeApi, page: Page)
     api.accepts_streams = False
     api.drop_streams()
     expect(page.locator("#connection")).to_have_text("Reconnecting")
-    eventually(lambda: api.open_streams() == 0)
+    eventually(lambda: len(api.calls_of("GET", "/api/events")) >= 2)
     api.delete("model", GEMMA)
     api.put("task", task(QWEN, "atlas", status="completed", progress=1.0))
     expect(cards).to_have_count(2)
