@@ -60,6 +60,8 @@ log = get_logger(__name__)
 _FACTS = "facts"
 _NOTHING = Contents((), (), ())
 _MAX_SEARCH = 200
+# Repositories often hold some ten variants: fewer calls to the Hub than a full round.
+_FIRST_BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +283,7 @@ class HubCatalog:
         """
         examined = 0
         asked = False
+        batch = _FIRST_BATCH
         while True:
             position, known = generation.counted(wanted)
             ended = position == len(generation) and generation.is_complete
@@ -290,7 +293,8 @@ class HubCatalog:
                 self._listings.extend(generation, deadline - self._monotonic())
                 asked = True
                 continue
-            stop = position + self._settings.parallel_calls
+            stop = position + min(batch, self._settings.parallel_calls)
+            batch *= 2
             looked, fetched = self._look(generation, position, stop, deadline)
             asked = asked or fetched
             for place, (_, contents) in enumerate(looked, position):
