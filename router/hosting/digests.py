@@ -77,7 +77,7 @@ class FoundFile:
     """
 
     name: str
-    path: Path
+    path: str
     size: int
     mtime_ns: int
     inode: int
@@ -85,7 +85,12 @@ class FoundFile:
     @property
     def is_lfs(self) -> bool:
         """Whether the Hub would keep it in LFS: by suffix, or above 1 MiB."""
-        return self.size > LFS_FROM_BYTES or Path(self.name).suffix.lower() in LFS_SUFFIXES
+        return self.size > LFS_FROM_BYTES or self.suffix in LFS_SUFFIXES
+
+    @property
+    def suffix(self) -> str:
+        """`.gguf`, `.json`, … in lower case; "" without one."""
+        return os.path.splitext(self.name)[1].lower()  # noqa: PTH122 - many names, Path is slow
 
     @property
     def key(self) -> str:
@@ -172,7 +177,7 @@ class Digests:
 
 def digest_of(file: FoundFile, stopping: threading.Event) -> Digest:
     """Reads the file; raises `FileChanged` when it is not the one that was found, or `Stopped`."""
-    with file.path.open("rb", buffering=0) as content:
+    with Path(file.path).open("rb", buffering=0) as content:
         _check(file, content.fileno())
         if file.is_lfs:
             sha256 = _sha256(content, stopping)

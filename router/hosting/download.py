@@ -138,6 +138,8 @@ class Download(Response):
         try:
             await send(start)
             await self._send_content(descriptor, send, gone)
+        except asyncio.CancelledError:
+            pass  # the server stops and has waited long enough; it closes the connection
         finally:
             gone.cancel()
             os.close(descriptor)

@@ -2,10 +2,9 @@
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from starlette.datastructures import QueryParams
@@ -60,7 +59,7 @@ class Query:
     gated: bool | None  # None: both
     sort: str
     limit: int
-    after: tuple[Any, str] | None  # sort value and id of the last repository of the page before
+    after: tuple[int, str] | None  # sort value and id of the last repository of the page before
     fields: tuple[str, ...]
 
     @property
@@ -87,7 +86,7 @@ def query(params: QueryParams) -> Query:
         gated={"true": True, "false": False}.get(params.get("gated", "").lower()),
         sort=_SORTS[sort],
         limit=page_size(params, MAX_PAGE),
-        after=_read_cursor(params.get("cursor")),
+        after=_read_cursor(params.get("cursor"), _SORTS[sort]),
         fields=tuple(["_id", "id", "modelId", *expand] if expand else _fields(params)),
     )
 
@@ -104,23 +103,17 @@ def select(
     asked: Query, repositories: Sequence[tuple[Scan, Standing]]
 ) -> tuple[list[tuple[Scan, dict[str, Any]]], str | None]:
     """The page of a query: repositories with their fields, and the cursor of the next page."""
-    described = [
-        (scan, description(scan, standing))
+    wanted = [
+        (_position(asked, scan, standing), scan, standing)
         for scan, standing in repositories
         if _is_wanted(asked, scan, standing)
     ]
-    described.sort(key=lambda item: _position(asked, item[1]), reverse=True)
-    if asked.after is not None:
-        after = asked.after
-        try:
-            described = [item for item in described if _position(asked, item[1]) < after]
-        except TypeError:
-            raise _bad_cursor() from None
-    page = described[: asked.limit]
-    cursor = None
-    if len(described) > len(page):
-        cursor = _write_cursor(_position(asked, page[-1][1]))
-    return page, cursor
+    if (after := asked.after) is not None:
+        wanted = [item for item in wanted if item[0] < after]
+    wanted.sort(key=lambda item: item[0], reverse=True)
+    page = [(scan, description(scan, standing)) for _, scan, standing in wanted[: asked.limit]]
+    more = len(wanted) > asked.limit
+    return page, _write_cursor(asked.sort, wanted[asked.limit - 1][0]) if more else None
 
 
 def description(scan: Scan, standing: Standing) -> dict[str, Any]:
@@ -148,7 +141,7 @@ def description(scan: Scan, standing: Standing) -> dict[str, Any]:
 
 def tags(scan: Scan) -> list[str]:
     """The formats of a repository's files: what `filter` asks for."""
-    suffixes = {Path(file.name).suffix.lower() for file in scan.files}
+    suffixes = {file.suffix for file in scan.files}
     return [name for name in _FORMATS if f".{name}" in suffixes]
 
 
@@ -172,23 +165,28 @@ def _is_wanted(asked: Query, scan: Scan, standing: Standing) -> bool:
     )
 
 
-def _position(asked: Query, described: Mapping[str, Any]) -> tuple[Any, str]:
-    return described[asked.sort], described["id"]
+def _position(asked: Query, scan: Scan, standing: Standing) -> tuple[int, str]:
+    values = {
+        "downloads": standing.downloads,
+        "trendingScore": standing.downloads,
+        "likes": standing.likes,
+        "lastModified": scan.modified_ns,
+        "createdAt": scan.created_ns,
+    }
+    return values[asked.sort], scan.repo
 
 
-def _write_cursor(position: tuple[Any, str]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(position).encode()).decode().rstrip("=")
+def _write_cursor(sort: str, position: tuple[int, str]) -> str:
+    return base64.urlsafe_b64encode(json.dumps([sort, *position]).encode()).decode().rstrip("=")
 
 
-def _read_cursor(text: str | None) -> tuple[Any, str] | None:
+def _read_cursor(text: str | None, sort: str) -> tuple[int, str] | None:
     if not text:
         return None
     try:
-        value, repo = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        given, value, repo = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     except (ValueError, TypeError):
-        raise _bad_cursor() from None
-    return value, str(repo)
-
-
-def _bad_cursor() -> HubError:
-    return HubError(400, None, "the cursor is not one that this server gave for this sorting")
+        given, value, repo = None, None, None
+    if given != sort or not isinstance(value, int) or not isinstance(repo, str):
+        raise HubError(400, None, "the cursor is not one that this server gave for this sorting")
+    return value, repo

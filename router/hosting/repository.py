@@ -60,38 +60,36 @@ class Folder:
     def repositories(self) -> list[Scan]:
         """All repositories with at least one file, by name."""
         found = []
-        for owner in _names(self._root):
-            for repo in _names(self._root / owner):
-                scan = self.scan(f"{owner}/{repo}")
-                if scan is not None:
-                    found.append(scan)
-        return found
+        for owner, owner_folder in self._folders(str(self._root)):
+            for name, folder in self._folders(owner_folder):
+                repo = f"{owner}/{name}"
+                if _is_repository(repo) and (files := self._files(folder)):
+                    found.append(Scan(repo, files))
+        return sorted(found, key=lambda scan: scan.repo)
 
     def scan(self, repo: str) -> Scan | None:
         """The repository's files; None when there is no such repository."""
-        try:
-            names.repo_id(repo)
-        except names.InvalidName:
+        if not _is_repository(repo):
             return None
-        start = self._inside(self._root / repo)
-        if start is None or not start.is_dir():
-            return None
-        files = sorted(self._walk(start, "", (start,)), key=lambda file: file.name)
-        return Scan(repo, tuple(files)) if files else None
+        folder = self._inside(str(self._root / repo))
+        files = self._files(folder) if folder is not None else ()
+        return Scan(repo, files) if files else None
 
-    def _walk(self, folder: Path, prefix: str, above: tuple[Path, ...]) -> Iterator[FoundFile]:
-        try:
-            entries = list(os.scandir(folder))
-        except OSError as error:
-            log.warning("a folder cannot be read", path=folder, error=error)
-            return
-        for entry in entries:
+    def _folders(self, parent: str) -> Iterator[tuple[str, str]]:
+        """The folders in a folder: their names, and where they really lie."""
+        for entry in _entries(parent):
+            if (folder := self._real(entry)) is not None and entry.is_dir():
+                yield entry.name, folder
+
+    def _files(self, folder: str) -> tuple[FoundFile, ...]:
+        return tuple(sorted(self._walk(folder, "", (folder,)), key=lambda file: file.name))
+
+    def _walk(self, folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[FoundFile]:
+        for entry in _entries(folder):
             name = f"{prefix}{entry.name}"
             if not _is_served(entry.name) or not _is_valid(name):
                 continue
-            path: Path | None = Path(entry.path)
-            if entry.is_symlink():
-                path = self._inside(Path(entry.path))
+            path = self._real(entry)
             if path is None:
                 continue
             try:
@@ -104,13 +102,16 @@ class Folder:
             except OSError as error:
                 log.debug("a file vanished while looking", path=path, error=error)
 
-    def _inside(self, path: Path) -> Path | None:
+    def _real(self, entry: os.DirEntry[str]) -> str | None:
+        return self._inside(entry.path) if entry.is_symlink() else entry.path
+
+    def _inside(self, path: str) -> str | None:
         """Where the path really leads; None when that is outside the folder or nowhere."""
         try:
-            real = path.resolve(strict=True)
+            real = Path(path).resolve(strict=True)
         except (OSError, RuntimeError):
             return None
-        return real if real.is_relative_to(self._root) else None
+        return str(real) if real.is_relative_to(self._root) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,11 +222,23 @@ def _load_commits(memory: Path) -> dict[str, dict[str, Commit]]:
         return {}
 
 
-def _names(folder: Path) -> list[str]:
+def _entries(folder: str) -> list[os.DirEntry[str]]:
     try:
-        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-    except OSError:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except NotADirectoryError:
         return []
+    except OSError as error:
+        log.warning("a folder cannot be read", path=folder, error=error)
+        return []
+
+
+def _is_repository(repo: str) -> bool:
+    try:
+        names.repo_id(repo)
+    except names.InvalidName:
+        return False
+    return True
 
 
 def _is_served(name: str) -> bool:

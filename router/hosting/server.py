@@ -58,7 +58,7 @@ async def serve(app: Starlette, endpoint: Endpoint) -> None:
         log_config=None,
         access_log=False,
         lifespan="on",
-        timeout_graceful_shutdown=int(DRAIN_SECONDS) - 3,
+        timeout_graceful_shutdown=int(DRAIN_SECONDS / 2),
         server_header=False,
     )
     server = Server(config)

@@ -149,7 +149,8 @@ def test_a_client_that_does_not_read_cannot_prevent_the_stop(models: Models, sta
     program = start(str(models.folder), "--port", "0")
 
     with http.stream("GET", f"{program.url}/acme/large/resolve/main/large.gguf") as response:
-        next(response.iter_raw(1000))
+        parts = response.iter_raw(1000)
+        next(parts)
         code = program.terminate()
 
     assert code == 0

@@ -152,6 +152,8 @@ def test_links_are_followed_inside_the_folder_only(
     (repo / "stolen").symlink_to(tmp_path / "outside")
     (repo / "dangling").symlink_to(tmp_path / "absent")
     (repo / "loop").symlink_to(repo)
+    (repo / "itself").symlink_to("itself")
+    (models.folder / "itself").symlink_to("itself")
     (repo / "same.gguf").symlink_to(MODEL)
     (models.folder / "foreign").symlink_to(tmp_path / "outside")
     (models.folder / "acme/alias").symlink_to(repo)
