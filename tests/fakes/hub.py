@@ -309,7 +309,7 @@ class FaultyHub:
 
     `signed_urls` redirects downloads as the real Hub does, with `second_origin` to another port
     (`cdn_url`). `delay` seconds pass before every answer. `connection_rate` bounds the bytes/s of
-    each connection, `max_rate` those of all downloads together.
+    each connection, `max_rate` those of all downloads together. `digest_wait` is the product's.
     """
 
     def __init__(
@@ -320,6 +320,7 @@ class FaultyHub:
         second_origin: bool = False,
         url_lifetime: float = 3600.0,
         max_rate: int = 0,
+        digest_wait: float = 8.0,
         connection_rate: int = 0,
         delay: float = 0.0,
     ) -> None:
@@ -332,6 +333,7 @@ class FaultyHub:
             signed_urls=signed_urls or second_origin,
             url_lifetime=url_lifetime,
             max_rate=max_rate,
+            digest_wait=digest_wait,
             clock=lambda: time.time() + self._clock_skew,
         )
         self._second_origin = second_origin

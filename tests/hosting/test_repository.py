@@ -9,6 +9,7 @@ import pytest
 
 from tests.fakes.hub import FaultyHub, make_repo
 from tests.hosting.conftest import MODEL, REPO, Models, http
+from tests.support import eventually
 
 
 def commit(hub: FaultyHub, repo: str = REPO) -> str:
@@ -25,6 +26,20 @@ def files(hub: FaultyHub, repo: str = REPO) -> set[str]:
     return {
         file["rfilename"] for file in http.get(f"{hub.url}/api/models/{repo}").json()["siblings"]
     }
+
+
+def test_a_large_new_repository_is_asked_for_again_later(models: Models) -> None:
+    with FaultyHub(models.folder, digest_wait=0.0) as hub:
+        make_repo(models.folder, "new/large", {"m.gguf": 1})
+        os.truncate(models.folder / "new/large/m.gguf", 50_000_000)  # a while to read
+
+        first = http.get(f"{hub.url}/api/models/new/large")
+        listed = http.get(f"{hub.url}/api/models?author=new&expand=sha&expand=siblings").json()
+        eventually(lambda: http.get(f"{hub.url}/api/models/new/large").status_code == 200)
+
+    assert first.status_code == 503
+    assert int(first.headers["Retry-After"]) > 0
+    assert [model["siblings"] for model in listed] == [[{"rfilename": "m.gguf"}]]
 
 
 def test_the_same_content_is_the_same_commit_everywhere(models: Models, tmp_path: Path) -> None:
