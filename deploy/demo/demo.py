@@ -307,7 +307,7 @@ class Demo:
             f"{cli} model add story-lab/bedtime-stories-GGUF:Q8_0",
             f"{cli} model download story-lab/bedtime-stories-GGUF:Q8_0 --node {NODES[0]}",
             f"{cli} node show {NODES[0]}",
-            f"curl http://{self._http}/v1/models",
+            f"curl -s http://{self._http}/v1/models",
             f"grpcurl -plaintext {self._grpc} list",
             f"HF_ENDPOINT=http://{self._hub} {scripts}/hf download {BIG} README.md "
             f"--local-dir {folder}/downloads",
@@ -369,7 +369,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _size(count: int) -> str:
-    return f"{count / MIB:,.1f} MiB"
+    return f"{count / 1e6:,.1f} MB"  # decimal, as the CLI shows sizes
 
 
 @contextmanager

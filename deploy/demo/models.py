@@ -157,8 +157,8 @@ def main(folder: Path) -> None:
     """Lays out a small catalog of models in FOLDER, for llm-router-hub to serve."""
     for repo in make_catalog(folder):
         files = sorted(path for path in (folder / repo).rglob("*") if path.is_file())
-        size = sum(path.stat().st_size for path in files) / MIB
-        click.echo(f"{repo:<34} {len(files):>2} files  {size:8.1f} MiB")
+        size = sum(path.stat().st_size for path in files) / 1e6
+        click.echo(f"{repo:<34} {len(files):>2} files  {size:8.1f} MB")
 
 
 if __name__ == "__main__":
