@@ -35,7 +35,7 @@ def test_a_node_comes_goes_offline_and_is_removed_without_a_reload(
     expect(card).to_contain_text("Online")
     expect(page.locator("#fleet")).to_have_text("1 of 1 node online")
     api.put("node", node("atlas", status="offline"))
-    expect(card).to_contain_text("Offline, last seen")
+    expect(card).to_contain_text("Last seen")
     api.delete("node", "atlas")
 
     expect(card).to_have_count(0)

@@ -66,7 +66,7 @@ export function modelCard(name, store) {
 
     setText(title, titleOf(model));
     setText(quantization, model.quantization || "");
-    setHidden(quantization, !model.quantization);
+    setHidden(quantization, !model.quantization || titleOf(model).includes(model.quantization));
     setText(conversion, NOT_GGUF[model.status] ?? "");
     setHidden(conversion, !NOT_GGUF[model.status]);
     setText(identity, model.name);

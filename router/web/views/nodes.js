@@ -97,7 +97,7 @@ function nodeCard(store) {
       setText(title, node.name);
       setAttribute(title, "title", node.id);
       status.className = `tag ${isOnline ? "good" : ""}`;
-      setText(status, isOnline ? "Online" : `Offline, last seen ${ago(node.last_seen_at) || "never"}`);
+      setText(status, isOnline ? "Online" : "Offline");
       setText(facts, factsOf(node));
       setText(labels, Object.entries(node.labels ?? {}).map(([k, v]) => `${k}=${v}`).join("  "));
       setHidden(labels, labels.textContent === "");
@@ -124,7 +124,7 @@ function nodeCard(store) {
 }
 
 function factsOf(node) {
-  const words = [];
+  const words = node.status === "online" ? [] : [`Last seen ${ago(node.last_seen_at) || "never"}`];
   if (node.memory_bytes > 0) words.push(`${bytes(node.memory_bytes)} memory`);
   for (const gpu of node.gpus ?? []) {
     words.push(gpu.memory_bytes > 0 ? `${gpu.name} ${bytes(gpu.memory_bytes)}` : gpu.name);
@@ -139,6 +139,7 @@ function workOf(node, store) {
   );
   const held = plural((node.models ?? []).length, "model");
   if (active.length === 0) return held;
+  if (node.status !== "online") return `${held} · ${plural(active.length, "download")} waiting`;
   const pace = speed(active.reduce((sum, task) => sum + (task.speed_bps || 0), 0));
   return [held, plural(active.length, "download"), pace].filter(Boolean).join(" · ");
 }
