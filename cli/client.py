@@ -3,16 +3,18 @@
 import json
 import re
 import shlex
-import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from queue import Queue
+from queue import Empty, Queue
+from threading import Event, Thread
 from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2
 
 from cli import failures
 from protos.llmrouter.v1 import catalog_pb2, download_pb2, node_pb2, registration_pb2
@@ -20,6 +22,8 @@ from protos.llmrouter.v1 import catalog_pb2, download_pb2, node_pb2, registratio
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _READ_AHEAD = 256  # messages of a stream
+_SILENCE_SECONDS = 2.0
+_PAUSE_SECONDS = 0.5  # between two looks for the router
 CALL_SECONDS = 60.0  # a catalog page that the router has to fetch takes a few
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.%a-z]+\]")
 
@@ -102,8 +106,10 @@ class Router:
             raise failures.from_rpc(error, self.address) from error
         return reply
 
-    def stream(self, request: Message, answer: type[Answer]) -> Iterator[Answer]:
-        """Opens a stream; it raises `grpc.RpcError` when it breaks.
+    def stream(self, request: Message, answer: type[Answer]) -> Iterator[Answer | None]:
+        """Opens a stream; None comes every other second in which nothing else does.
+
+        Raises `grpc.RpcError` when it breaks.
 
         A thread reads it, so that Ctrl-C never strikes inside gRPC, whose locks it would leave
         taken: the command could not end then.
@@ -115,28 +121,56 @@ class Router:
         )
         messages = call(request, metadata=self._metadata)
         read: Queue[Answer | grpc.RpcError | None] = Queue(_READ_AHEAD)
-        threading.Thread(target=_read_into, args=(read, messages), daemon=True).start()
+        Thread(target=_read_into, args=(read, messages), daemon=True).start()
         while True:
-            item = read.get()
+            try:
+                item = read.get(timeout=_SILENCE_SECONDS)
+            except Empty:
+                yield None
+                continue
             if item is None:
                 return
             if isinstance(item, grpc.RpcError):
                 raise item
             yield item
 
-    def wait_until_ready(self, seconds: float) -> bool:
-        """Waits for a connection, trying again and again; tells whether there is one."""
-        ready = grpc.channel_ready_future(self._channel)
+    def reach(self) -> None:
+        """Raises a Failure at once when the router is not there."""
         try:
-            ready.result(timeout=seconds)
-        except grpc.FutureTimeoutError:
-            ready.cancel()
-            return False
-        return True
+            self._health(CALL_SECONDS, wait_for_ready=False)
+        except grpc.RpcError as error:
+            raise failures.from_rpc(error, self.address) from error
+
+    def wait_until_serving(self, seconds: float) -> bool:
+        """Looks for the router again and again, as long as that; tells whether it is there."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                if self._health(left, wait_for_ready=True):
+                    return True
+            except grpc.RpcError:  # it went away again
+                pass
+            Event().wait(min(_PAUSE_SECONDS, left))
+        return False
 
     def close(self) -> None:
         """Ends the connection."""
         self._channel.close()
+
+    def _health(self, seconds: float, *, wait_for_ready: bool) -> bool:
+        call = self._channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        reply: health_pb2.HealthCheckResponse = call(
+            health_pb2.HealthCheckRequest(),
+            timeout=seconds,
+            wait_for_ready=wait_for_ready,
+            metadata=self._metadata,
+        )
+        serving: bool = reply.status == health_pb2.HealthCheckResponse.SERVING
+        return serving
 
 
 def pages(

@@ -59,20 +59,24 @@ def follow(
     """Shows every change until all of `task_ids` have ended; without ids it goes on for ever.
 
     When the router goes away it is looked for during `wait` seconds; then RouterGone. Unless
-    `patient`, a router that is not there at the very start is a Failure at once, as is any other
+    `patient`, a router that is not there at the very start is a Failure at once; so is any other
     error of the call at any time.
     """
     request = download_pb2.WatchTasksRequest(task_ids=task_ids)
     missing = set(task_ids)
     away_until: float | None = None
+    if not patient:
+        router.reach()
     while True:
-        told = False
+        alive = False
         try:
             for reply in router.stream(request, download_pb2.WatchTasksResponse):
                 if away_until is not None:
                     view.router_back()
                     away_until = None
-                told = patient = True
+                alive = True
+                if reply is None:
+                    continue
                 view.show(reply.task)
                 if reply.task.state in ENDED:
                     missing.discard(reply.task.task_id)
@@ -81,12 +85,12 @@ def follow(
             if task_ids and not missing.intersection(task_ids):
                 return
         except grpc.RpcError as error:
-            if not patient or error.code() not in _LOST:
+            if error.code() not in _LOST:
                 raise failures.from_rpc(error, router.address) from error
         if away_until is None:
             away_until = now() + wait
             view.router_away(away_until)
-        if not told:
+        if not alive:
             Event().wait(min(_PAUSE_SECONDS, max(0.0, away_until - now())))
-        if now() >= away_until or not router.wait_until_ready(away_until - now()):
+        if now() >= away_until or not router.wait_until_serving(away_until - now()):
             raise RouterGone

@@ -388,7 +388,7 @@ def _catalog_table(repos: Iterable[catalog_pb2.Repo]) -> Table:
                 f"{repo.downloads:,}",
                 f"{repo.likes:,}",
                 units.age(repo.last_modified),
-                "yes" if repo.gating > catalog_pb2.GATING_OPEN else "no",
+                "yes" if repo.gating > catalog_pb2.GATING_OPEN else "",
                 rest.variant_status(one),
             ]
             for repo in repos

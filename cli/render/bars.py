@@ -82,8 +82,20 @@ class Bars(AbstractContextManager["Bars"]):
         """The picture of this moment, for a terminal of this size."""
         with self._lock:
             tasks = dict(self._tasks)
+        parts = self._parts(tasks, width, height)
+        if self._away_until is not None:
+            left = units.span(self._away_until - time.monotonic())
+            parts[-1] = _one_line(
+                f"the router is away; the nodes go on; looking for it, {left} left", "yellow"
+            )
+        return Group(*parts)
+
+    def _parts(
+        self, tasks: dict[str, download_pb2.Task], width: int, height: int
+    ) -> list[RenderableType]:
+        """The picture from top to bottom; last comes the line that sums up."""
         if not tasks:
-            return Text("waiting for the router", style="dim")
+            return [Text("waiting for tasks", style="dim")]
         room = max(1, min(_MOST_ROWS, height - _LINES_AROUND))
         self._rows = choose_rows(tasks, self._rows, room)
         shown = [tasks[task_id] for task_id in self._rows]
@@ -92,12 +104,7 @@ class Bars(AbstractContextManager["Bars"]):
         if hidden:
             parts.append(_one_line(f"and {len(hidden)} more: {_counts(hidden)}", "dim"))
         parts.append(_summary(tasks.values()))
-        if self._away_until is not None:
-            left = units.span(self._away_until - time.monotonic())
-            parts[-1] = _one_line(
-                f"the router is away; the nodes go on; looking for it, {left} left", "yellow"
-            )
-        return Group(*parts)
+        return parts
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """Messages of the contract as the REST API writes them: the same names, the same words.
 
-Times are RFC 3339 in UTC; what is not known is null.
+Times are RFC 3339 in UTC, sizes in bytes; what is not known is null, a text that is not there "".
 """
 
+from datetime import UTC
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -69,12 +70,16 @@ def task(message: download_pb2.Task) -> Json:
         "node_name": message.node_name,
         "node_online": message.node_online,
         "status": task_status(message),
-        "progress": 1.0 if completed else round(done / total, 4) if total else 0.0,
+        "progress": round(done / total, 4) if total else float(completed),
         "bytes_done": done,
         "bytes_total": total,
         "speed_bps": message.speed_bytes_per_second,
-        "speed": units.rate(message.speed_bytes_per_second),
-        "eta_seconds": message.eta.seconds if message.HasField("eta") else None,
+        "speed": units.rate(message.speed_bytes_per_second)
+        if message.speed_bytes_per_second
+        else "",
+        "eta_seconds": message.eta.ToTimedelta().total_seconds()
+        if message.HasField("eta")
+        else None,
         "bytes_from": {
             "hub": message.bytes_from.hub,
             "peers": message.bytes_from.peers,
@@ -83,7 +88,7 @@ def task(message: download_pb2.Task) -> Json:
         },
         "attempt": message.attempt,
         "priority": message.priority,
-        "note": message.note or None,
+        "note": message.note,
         "error": {
             "code": message.error.code,
             "message": message.error.message,
@@ -126,10 +131,10 @@ def plan(message: download_pb2.PlanDownloadResponse) -> Json:
                 "node_id": one.node_id,
                 "node_name": one.node_name,
                 "verdict": verdict(one),
-                "reason": one.reason or None,
+                "reason": one.reason,
                 "needed_bytes": one.needed_bytes,
                 "free_bytes": one.free_bytes,
-                "from": getattr(one, "from") or None,
+                "from": getattr(one, "from"),
                 "warnings": list(one.warnings),
             }
             for one in message.nodes
@@ -154,7 +159,6 @@ def node(message: node_pb2.Node) -> Json:
                 "name": one.model_name,
                 "status": holding_status(one),
                 "verified_at": _time(one.verify_time),
-                "task_id": one.task_id or None,
             }
             for one in message.holdings
         ],
@@ -177,9 +181,10 @@ def model(message: registration_pb2.Model) -> Json:
         "revision": manifest.revision,
         "commit": manifest.commit,
         "format": manifest.format,
-        "quantization": manifest.quantization or None,
+        "quantization": manifest.quantization,
         "size_bytes": manifest.total_bytes,
         "required_memory_bytes": message.required_memory_bytes or None,
+        "chat_template": message.chat_template or None,
         "manifest_id": manifest.manifest_id,
         "files": [_file(file) for file in manifest.files],
         "facts": facts(message.facts) if message.HasField("facts") else None,
@@ -237,11 +242,11 @@ def variant(repo: catalog_pb2.Repo, message: catalog_pb2.Variant) -> Json:
         "display_name": message.display_name,
         "source": "hf_pending_conversion" if repo.convertible else "hf_gguf",
         "size_bytes": message.size_bytes,
-        "download_url": message.files[0].url if message.files else None,
+        "download_url": message.files[0].url if message.files else "",
         "repo": repo.repo,
         "filename": message.filename,
         "files": [_file(file) for file in message.files],
-        "quantization": message.quantization or None,
+        "quantization": message.quantization,
         "last_modified": _time(repo.last_modified),
         "tags": list(repo.tags),
         "downloads": repo.downloads,
@@ -260,6 +265,7 @@ def catalog(message: catalog_pb2.SearchCatalogResponse, limit: int, offset: int)
         "cached": message.cached,
         "stale": message.stale,
         "fetched_at": _time(message.fetch_time),
+        "problem": message.problem,
         "pagination": {
             "limit": limit,
             "offset": offset,
@@ -274,7 +280,7 @@ def _file(message: common_pb2.ModelFile) -> Json:
         "name": message.path,
         "size_bytes": message.size_bytes,
         "sha256": message.sha256 or None,
-        "url": message.url or None,
+        "url": message.url,
         "role": _word(common_pb2.FileRole.Name(message.role), "FILE_ROLE_"),
     }
 
@@ -284,4 +290,7 @@ def _word(name: str, prefix: str) -> str:
 
 
 def _time(moment: Timestamp) -> str | None:
-    return moment.ToJsonString() if moment.seconds else None
+    if not moment.seconds:
+        return None
+    text = moment.ToDatetime(UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")

@@ -28,6 +28,8 @@ from tests.cli.samples import (
     order,
     task,
 )
+from tests.cli.terminal import Terminal
+from tests.support import eventually
 
 _PROJECT = Path(__file__).parents[2]
 
@@ -170,6 +172,24 @@ def test_a_watch_survives_a_router_that_stops_and_starts_again(
     restart.join()
     assert result.exit_code == 0
     assert "the router is back" in result.stderr
+
+
+def test_a_silent_watch_over_a_restart_knows_that_the_router_is_back(router: FakeRouter) -> None:
+    watching, over = threading.Event(), threading.Event()
+    router.watch = [[watching.set, lambda: over.wait(30)] for _ in range(2)]
+
+    with Terminal(["task", "watch"], router.address, columns=80, lines=24) as terminal:
+        assert watching.wait(30)
+        eventually(lambda: "waiting for tasks" in terminal.text())
+        over.set()
+        router.stop()
+        eventually(lambda: "the router is away" in terminal.text())
+        over.clear()
+        watching.clear()
+        router.start()
+        assert watching.wait(30)
+        eventually(lambda: "the router is away" not in terminal.text())
+        over.set()
 
 
 def test_a_router_that_stays_away_ends_the_watch_with_the_way_back(
