@@ -129,7 +129,7 @@ _ENV = "LLM_ROUTER_AGENT"
     "--backoff-max",
     type=click.FloatRange(min=0.01),
     metavar="SECONDS",
-    default=10.0,
+    default=5.0,
     envvar=f"{_ENV}_BACKOFF_MAX",
     show_envvar=True,
     help="The longest wait between tries to reach the router.",

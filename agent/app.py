@@ -86,7 +86,7 @@ async def _serving(
     connection = Connection(
         config.router, node, Backoff(config.backoff_first_seconds, config.backoff_max_seconds)
     )
-    node.begin(runner, inventory)
+    node.follow(runner, inventory)
     async with _background(inventory.run(), node.keep_ledger(), connection.run()):
         try:
             yield

@@ -71,7 +71,10 @@ class Dialogue(Protocol):
     def hello(self) -> agent_pb2.Hello:
         """Who this node is, asked at each connection."""
 
-    async def converse(self, welcome: agent_pb2.Welcome, outbox: Outbox) -> None:
+    def begin(self, welcome: agent_pb2.Welcome, outbox: Outbox) -> None:
+        """A session begins; what is put into `outbox` is sent while it lasts."""
+
+    async def converse(self) -> None:
         """Runs beside reader and writer while a session lasts; cancelled at its end."""
 
     async def obey(self, command: agent_pb2.ConnectResponse) -> None:
@@ -86,7 +89,7 @@ class Backoff:
     """
 
     first: float = 0.5
-    ceiling: float = 10.0
+    ceiling: float = 5.0
     fenced: float = 300.0
 
     def wait(self, failures: int, chance: float) -> float:
@@ -109,9 +112,12 @@ class Connection:
     async def run(self) -> None:
         """Connects, stays, connects again; returns only by cancellation."""
         failures = 0
+        last_cause = ""
         while True:
             end = await self._session()
             failures = 1 if end.welcomed else failures + 1
+            is_news = end.cause != last_cause or failures & (failures - 1) == 0
+            last_cause = end.cause
             if end.reason == FENCED:
                 wait = self._backoff.fenced * (0.5 + random.random() / 2)
                 log.error(
@@ -122,8 +128,10 @@ class Connection:
                 )
             else:
                 wait = self._backoff.wait(failures, random.random())
-                log.warning(
+                tell = log.warning if is_news else log.debug  # a long absence fills no disk
+                tell(
                     "not connected to the router; downloads go on",
+                    failures=failures,
                     router=self._target,
                     cause=end.cause,
                     retry_in_seconds=round(wait, 1),
@@ -156,16 +164,20 @@ class Connection:
                 return _End(False, f"the router was silent for {WELCOME_SECONDS:.0f} s")
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
                 return await _end(call, welcomed)
+            except Exception:  # a fault of ours in one session must not end the agent
+                log.exception("the session broke", router=self._target)
+                return _End(welcomed, "this agent broke; the lines before say where")
             finally:
                 call.cancel()
 
     async def _stay(self, call: "_Call", welcome: agent_pb2.Welcome) -> None:
         """Until the stream ends; raises what ended it."""
         outbox = Outbox()
+        self._dialogue.begin(welcome, outbox)
         parts = [
             asyncio.create_task(self._read(call)),
             asyncio.create_task(_write(call, outbox)),
-            asyncio.create_task(self._dialogue.converse(welcome, outbox)),
+            asyncio.create_task(self._dialogue.converse()),
         ]
         try:
             done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)

@@ -48,7 +48,7 @@ class Node:
         self._unsaved = asyncio.Event()
         self._changed = asyncio.Event()
         self._outbox: Outbox | None = None
-        self._session_epoch = 0
+        self._welcome = agent_pb2.Welcome()
         self._runner: Runner | None = None
         self._inventory: Inventory | None = None
 
@@ -83,7 +83,7 @@ class Node:
 
     # Life
 
-    def begin(self, runner: Runner, inventory: Inventory) -> None:
+    def follow(self, runner: Runner, inventory: Inventory) -> None:
         """Goes on with the last assignment; the router need not be there."""
         self._runner = runner
         self._inventory = inventory
@@ -114,9 +114,10 @@ class Node:
         """See `Dialogue`."""
         return self._hello()
 
-    async def converse(self, welcome: agent_pb2.Welcome, outbox: Outbox) -> None:
-        """See `Dialogue`: says what this node holds and does, then goes on telling."""
-        self._session_epoch = welcome.epoch
+    def begin(self, welcome: agent_pb2.Welcome, outbox: Outbox) -> None:
+        """See `Dialogue`."""
+        self._welcome = welcome
+        self._outbox = outbox
         if welcome.epoch < self._remembered.epoch:
             log.error(
                 "this router is older than one that this node has followed; nothing is removed "
@@ -125,14 +126,19 @@ class Node:
                 newest_epoch=self._remembered.epoch,
                 ledger=str(self._ledger),
             )
-        self._outbox = outbox
+
+    async def converse(self) -> None:
+        """See `Dialogue`: says what this node holds and does, then goes on telling."""
+        outbox = self._outbox
+        if outbox is None:
+            return
         try:
             self._put_questions()
             self.inventory_changed()
             await self._report_regularly(
                 outbox,
-                heartbeat=_seconds(welcome.heartbeat_interval, _USUAL_HEARTBEAT),
-                while_busy=_seconds(welcome.report_interval, _USUAL_REPORT),
+                heartbeat=_seconds(self._welcome.heartbeat_interval, _USUAL_HEARTBEAT),
+                while_busy=_seconds(self._welcome.report_interval, _USUAL_REPORT),
             )
         finally:
             self._outbox = None
@@ -149,7 +155,7 @@ class Node:
 
     def _take_in(self, message: agent_pb2.Assignment) -> None:
         before = self._remembered
-        epoch = self._session_epoch
+        epoch = self._welcome.epoch
         current = assignment_from_pb(before.assignment, before.assignment_epoch)
         incoming = assignment_from_pb(message, epoch)
         if is_outdated(incoming, current):

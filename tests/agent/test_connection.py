@@ -27,8 +27,10 @@ class Talk:
     def hello(self) -> agent_pb2.Hello:
         return agent_pb2.Hello(node_id="node-1")
 
-    async def converse(self, welcome: agent_pb2.Welcome, outbox: Outbox) -> None:
+    def begin(self, welcome: agent_pb2.Welcome, outbox: Outbox) -> None:
         self.outboxes.put_nowait(outbox)
+
+    async def converse(self) -> None:
         await asyncio.Event().wait()
 
     async def obey(self, command: agent_pb2.ConnectResponse) -> None:
@@ -75,6 +77,17 @@ async def test_it_comes_back_after_every_end_of_the_stream() -> None:
         await router.session()
 
     assert router.streams >= 3
+
+
+async def test_a_fault_in_one_session_does_not_end_the_agent() -> None:
+    class Clumsy(Talk):
+        async def obey(self, command: agent_pb2.ConnectResponse) -> None:
+            raise ValueError("a bug")
+
+    async with FakeRouter() as router, connected(router, Clumsy()):
+        (await router.session()).assign()
+
+        await router.session()
 
 
 async def test_a_fenced_session_keeps_away_longer_than_a_lost_one() -> None:

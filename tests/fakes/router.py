@@ -188,8 +188,8 @@ class FakeRouter(agent_pb2_grpc.AgentServiceServicer):
             welcome=agent_pb2.Welcome(
                 session=self.streams,
                 epoch=self.epoch,
-                heartbeat_interval=_span(self._heartbeat),
-                report_interval=_span(self._report),
+                heartbeat_interval=span(self._heartbeat),
+                report_interval=span(self._report),
             )
         )
         reading = asyncio.create_task(session._take_in(request_iterator))
@@ -211,7 +211,8 @@ def fenced() -> status_pb2.Status:
     )
 
 
-def _span(seconds: float) -> Duration:
+def span(seconds: float) -> Duration:
+    """A span of time, as the wire has it."""
     span = Duration()
     span.FromNanoseconds(int(seconds * 1e9))
     return span
