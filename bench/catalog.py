@@ -39,12 +39,8 @@ from router.storage.catalog_cache import StoredCatalogCache
 from router.storage.database import Database
 
 REPOS = 1000
-VARIANTS = 20
 PAGE = 20
-BITS = tuple(
-    "Q2_K Q3_K_S Q3_K_M Q3_K_L Q4_0 Q4_K_S Q4_K_M Q5_0 Q5_K_S Q5_K_M Q6_K Q8_0 "
-    "IQ1_S IQ2_XXS IQ2_M IQ3_XXS IQ3_M IQ4_XS BF16 F16".split()
-)
+BITS = tuple(f"{kind}{bits}_K_M" for kind in ("Q", "IQ", "UD-Q", "UD-IQ") for bits in "12345")
 
 
 class MemoryHub:
@@ -85,7 +81,7 @@ class MemoryHub:
         if failure := await self._trouble():
             return failure
         name = request.path_params["name"]
-        files = [_file(name, bits) for bits in BITS[:VARIANTS]]
+        files = [_file(name, bits) for bits in BITS]
         return JSONResponse([{"type": "file", "path": "README.md", "size": 9, "oid": "0"}, *files])
 
     async def _count(self, request: Request) -> Response:
@@ -109,7 +105,7 @@ class MemoryHub:
             "tags": ["gguf", "license:mit"],
             "gated": False,
             "private": False,
-            "siblings": [{"rfilename": _file(name, bits)["path"]} for bits in BITS[:VARIANTS]],
+            "siblings": [{"rfilename": _file(name, bits)["path"]} for bits in BITS],
         }
 
 

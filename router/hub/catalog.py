@@ -10,7 +10,7 @@ import binascii
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -29,7 +29,6 @@ from router.domain.catalog import (
 )
 from router.domain.errors import (
     HubGated,
-    HubUnavailable,
     InvalidArgument,
     InvalidModelName,
     InvalidPageToken,
@@ -90,6 +89,15 @@ class CatalogSettings:
 
 
 DEFAULT_SETTINGS = CatalogSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A repository of a list, what it holds, and whether the Hub was asked for that now."""
+
+    listed: ListedRepo
+    contents: Contents
+    asked: bool
 
 
 class HubCatalog:
@@ -171,13 +179,12 @@ class HubCatalog:
                 waited = True
                 continue
             stop = min(last, position + page_size - len(found))
-            looked, asked = self._look(generation, position, stop, deadline)
-            waited = waited or asked
-            for listed, contents in looked:
-                variants = wanted.of_variants(contents.variants)
+            for seen in self._look(generation, position, stop, deadline):
+                waited = waited or seen.asked
+                variants = wanted.of_variants(seen.contents.variants)
                 if variants:
-                    found.append(_repo(listed, replace(contents, variants=variants)))
-            position += len(looked)
+                    found.append(_repo(seen.listed, replace(seen.contents, variants=variants)))
+                position += 1
         ended = position == len(generation) and generation.is_complete
         return RepoPage(
             tuple(found),
@@ -272,7 +279,8 @@ class HubCatalog:
 
     def _prepare(self, generation: Generation, start: int, stop: int) -> None:
         deadline = self._monotonic() + self._settings.patience
-        self._look(generation, start, stop, deadline)
+        for _ in self._look(generation, start, stop, deadline):
+            pass
 
     def _count_up_to(
         self, generation: Generation, wanted: Filter, variants: int, deadline: float
@@ -295,11 +303,15 @@ class HubCatalog:
                 continue
             stop = position + min(batch, self._settings.parallel_calls)
             batch *= 2
-            looked, fetched = self._look(generation, position, stop, deadline)
-            asked = asked or fetched
-            for place, (_, contents) in enumerate(looked, position):
-                generation.count(wanted, place, len(wanted.of_variants(contents.variants)))
-            examined += len(looked)
+            for seen in self._look(generation, position, stop, deadline):
+                found = len(wanted.of_variants(seen.contents.variants))
+                generation.count(wanted, position, found)
+                asked = asked or seen.asked
+                position += 1
+                examined += 1
+                known += found
+                if known > variants:
+                    break  # the rest of the batch arrives for the next page
 
     def _cut(
         self, generation: Generation, wanted: Filter, numbers: range, deadline: float
@@ -309,64 +321,69 @@ class HubCatalog:
             return (), False
         first = generation.place(wanted, numbers[0])
         last = generation.place(wanted, numbers[-1])
-        looked, asked = self._look(generation, first.repo, last.repo + 1, deadline)
         entries: list[CatalogEntry] = []
-        for listed, contents in looked:
-            variants = wanted.of_variants(contents.variants)
-            if variants:
-                repo = _repo(listed, contents)
-                entries += [CatalogEntry(repo, variant) for variant in variants]
-        return tuple(entries[first.skip : first.skip + len(numbers)]), asked
+        asked = False
+        looked = self._look(generation, first.repo, last.repo + 1, deadline)
+        for place, seen in enumerate(looked, first.repo):
+            asked = asked or seen.asked
+            variants = wanted.of_variants(seen.contents.variants)
+            start = first.skip if place == first.repo else 0
+            stop = last.skip + 1 if place == last.repo else len(variants)
+            if variants[start:stop]:
+                repo = _repo(seen.listed, seen.contents)
+                entries += [CatalogEntry(repo, variant) for variant in variants[start:stop]]
+        return tuple(entries), asked
 
     def _look(
         self, generation: Generation, start: int, stop: int, deadline: float
-    ) -> tuple[list[tuple[ListedRepo, Contents]], bool]:
-        """What the repositories at these places hold; asks the Hub for all that is not known.
+    ) -> Iterator[_Seen]:
+        """What the repositories at these places hold, in order.
 
-        A repository that vanished or is hidden holds nothing. Any other failure is raised: a
-        page with a hole would be a lie. What did arrive is kept for the next try.
+        Asks the Hub for all that is not known at once; who stops early leaves the answers for
+        later. A repository that vanished or is hidden holds nothing. Any other failure is raised:
+        a page with a hole would be a lie.
         """
-        listed = generation.repos(start, stop)
-        found: list[Contents | None] = [
-            _NOTHING
-            if generation.is_gone(repo.repo)
-            else self._contents.known(repo.repo, repo.commit)
-            for repo in listed
-        ]
-        missing = [place for place, contents in enumerate(found) if contents is None]
-        waiting: list[tuple[int, Future[Contents]]] = [
-            (place, self._contents.start(listed[place])) for place in missing
-        ]
-        failure: HubUnavailable | None = None
-        for place, future in waiting:
+        asked: dict[int, Future[Contents]] = {}
+        for place, listed in enumerate(generation.repos(start, stop), start):
+            if self._known(generation, listed) is None:
+                asked[place] = self._contents.start(listed)
+        for place, listed in enumerate(generation.repos(start, stop), start):
+            if place not in asked:
+                contents = self._known(generation, listed)
+                if contents is None:
+                    asked[place] = self._contents.start(listed)
+                else:
+                    yield _Seen(listed, contents, asked=False)
+                    continue
             try:
-                found[place] = outcome(future, deadline - self._monotonic())
+                contents = outcome(asked[place], deadline - self._monotonic())
             except RevisionNotFound:
-                found[place] = self._moved(generation, start + place, listed[place])
+                listed, contents = self._moved(generation, place, listed)
             except (NotFound, HubGated):
-                self._lose(generation, listed[place])
-                found[place] = _NOTHING
-            except HubUnavailable as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
-        now = generation.repos(start, stop)
-        return [(r, c) for r, c in zip(now, found, strict=True) if c is not None], bool(missing)
+                self._lose(generation, listed)
+                contents = _NOTHING
+            yield _Seen(listed, contents, asked=True)
 
-    def _moved(self, generation: Generation, position: int, listed: ListedRepo) -> Contents:
+    def _known(self, generation: Generation, listed: ListedRepo) -> Contents | None:
+        if generation.is_gone(listed.repo):
+            return _NOTHING
+        return self._contents.known(listed.repo, listed.commit)
+
+    def _moved(
+        self, generation: Generation, place: int, listed: ListedRepo
+    ) -> tuple[ListedRepo, Contents]:
         """The repository left the commit that the list named: takes the present one."""
         try:
             present = self._client.info(listed.repo, "main")
-            renamed = present.repo != listed.repo
             contents = self._contents.fetch(present.repo, present.commit)
         except (NotFound, HubGated):
             self._lose(generation, listed)
-            return _NOTHING
-        if renamed and generation.has_seen(present.repo):
+            return listed, _NOTHING
+        if present.repo != listed.repo and generation.has_seen(present.repo):
             self._lose(generation, listed)
-            return _NOTHING
-        generation.replace(position, present)
-        return contents
+            return listed, _NOTHING
+        generation.replace(place, present)
+        return present, contents
 
     def _lose(self, generation: Generation, listed: ListedRepo) -> None:
         generation.lose(listed.repo)

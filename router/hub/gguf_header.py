@@ -334,7 +334,9 @@ class _Attention:
         windowed = self._windowed(fields)
         window = fields.of_model("attention.sliding_window") or 0
         cells = -(-(window + _BATCH_CELLS) // _CELLS) * _CELLS
-        full_layer = (self.key_length + self.value_length) * _F16_BYTES
+        # Latent attention (MLA) keeps no values beside its compressed keys.
+        values = 0 if fields.of_model("attention.key_length_mla") else self.value_length
+        full_layer = (self.key_length + values) * _F16_BYTES
         window_layer = full_layer
         if windowed:
             keys = fields.of_model("attention.key_length_swa") or self.key_length

@@ -129,6 +129,24 @@ def test_the_header_itself_may_say_which_layers_have_a_window(pattern: Any) -> N
     assert found.kv_fixed_bytes == 2 * layer * 768
 
 
+def test_latent_attention_keeps_compressed_keys_only() -> None:
+    found = facts(
+        {
+            "general.architecture": "deepseek2",
+            "deepseek2.block_count": 61,
+            "deepseek2.embedding_length": 7168,
+            "deepseek2.attention.head_count": 128,
+            "deepseek2.attention.head_count_kv": 1,
+            "deepseek2.attention.key_length": 576,
+            "deepseek2.attention.value_length": 512,
+            "deepseek2.attention.key_length_mla": 192,
+            "deepseek2.attention.value_length_mla": 128,
+        }
+    )
+
+    assert found.kv_bytes_per_token == 61 * 576 * 2
+
+
 def test_a_mixture_of_experts_is_told() -> None:
     found = facts(LLAMA | {"llama.expert_count": 128, "llama.expert_used_count": 8})
 
