@@ -63,8 +63,8 @@ _HINTS = {
     "MODEL_EXISTS": 'it can be ordered as it is: "llm-router model download MODEL --all"',
     "MODEL_BUSY": 'wait for its tasks ("llm-router task list"), or cancel them; '
     '"llm-router model remove --force" does it by itself',
-    "NODE_BUSY": "stop the agent on that node first",
-    "WRONG_STATE": 'see its state: "llm-router task show TASK"',
+    "NODE_BUSY": "stop llm-router-agent on that node, then run this again",
+    "WRONG_STATE": 'see where it stands: "llm-router task list"',
     "PENDING_CONVERSION": "it can be ordered once it is converted to GGUF",
     "INCOMPLETE_SHARDS": "the repository lacks shards of it: choose another quantization",
     "INSUFFICIENT_DISK": 'see what each node lacks: "llm-router model plan MODEL --all"; '

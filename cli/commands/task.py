@@ -124,6 +124,18 @@ def retry_task(session: Session, task_id: str) -> None:
     _answer(session, session.call(request, download_pb2.RetryTaskResponse).task)
 
 
+def _speed(one: download_pb2.Task) -> str:
+    """The rate while bytes flow, else nothing."""
+    flows = one.state == common_pb2.TASK_STATE_DOWNLOADING and one.speed_bytes_per_second
+    return units.rate(one.speed_bytes_per_second) if flows else ""
+
+
+def _left(one: download_pb2.Task) -> str:
+    """The time that is left while that means something, else nothing."""
+    flows = one.state == common_pb2.TASK_STATE_DOWNLOADING and one.HasField("eta")
+    return units.span(one.eta.seconds) if flows else ""
+
+
 def task_table(tasks: list[download_pb2.Task]) -> Table:
     """One line a task."""
     return Table(
@@ -147,8 +159,8 @@ def task_table(tasks: list[download_pb2.Task]) -> Table:
                 rest.task_status(one),
                 f"{units.share(one.bytes_done, one.bytes_total)}%",
                 units.size(one.bytes_total),
-                units.rate(one.speed_bytes_per_second) if one.speed_bytes_per_second else "",
-                units.span(one.eta.seconds) if one.HasField("eta") else "",
+                _speed(one),
+                _left(one),
                 str(one.attempt),
                 units.age(one.create_time),
             ]
@@ -179,11 +191,8 @@ def _answer(session: Session, one: download_pb2.Task) -> None:
                     f"{units.share(one.bytes_done, one.bytes_total)}% "
                     f"({units.size_of(one.bytes_done, one.bytes_total)})",
                 ),
-                (
-                    "Speed",
-                    units.rate(one.speed_bytes_per_second) if one.speed_bytes_per_second else "",
-                ),
-                ("Left", units.span(one.eta.seconds) if one.HasField("eta") else ""),
+                ("Speed", _speed(one)),
+                ("Left", _left(one)),
                 ("From", ", ".join(sources)),
                 ("Attempt", str(one.attempt)),
                 ("Note", one.note),
