@@ -14,12 +14,14 @@ import time
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from agent.transfer.interrupt import Interrupt
 
 _MAX_HEAD_BYTES = 64 << 10
 _MAX_DRAINED_BYTES = 64 << 10
+_RECORDS_BYTES = 128 << 10
 _IDLE_SECONDS = 20.0
 _FIELDS = {"User-Agent": "llm-router-agent", "Accept": "*/*", "Accept-Encoding": "identity"}
 
@@ -120,11 +122,100 @@ class Head:
         return None if text is None else int(text)
 
 
+class ByteStream(Protocol):
+    """What a connection needs of a socket."""
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """Receives at least one byte; 0 at the end of the stream."""
+        ...
+
+    def recv(self, size: int, /) -> bytes:
+        """Receives at most so many bytes; empty at the end of the stream."""
+        ...
+
+    def sendall(self, data: bytes, /) -> None:
+        """Sends everything."""
+        ...
+
+
+class TlsStream:
+    """TLS over a blocking socket.
+
+    `SSLSocket` gives one record (16 KiB at most) a call and asks the kernel twice for each. Here
+    the kernel is asked for many records at once, and all that came are given in one call: a third
+    less of processor time (ADR 2).
+    """
+
+    def __init__(self, raw: socket.socket, context: ssl.SSLContext, host: str) -> None:
+        """Shakes hands. Raises `OSError`, `ssl.SSLCertVerificationError` among them."""
+        self._raw = raw
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._records = memoryview(bytearray(_RECORDS_BYTES))
+        while True:
+            try:
+                self._tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self._feed()
+        self._send_pending()
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """Decrypts everything that has come, or waits for the next record."""
+        filled = 0
+        while filled < len(buffer):
+            try:
+                # typeshed does not know that reading into a buffer returns a count.
+                count = cast(int, self._tls.read(len(buffer) - filled, cast(Any, buffer[filled:])))
+            except ssl.SSLWantReadError:
+                if filled:
+                    break
+                self._feed()
+                continue
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                break
+            if count == 0:
+                break
+            filled += count
+        return filled
+
+    def recv(self, size: int, /) -> bytes:
+        """See `ByteStream`."""
+        buffer = bytearray(size)
+        return bytes(buffer[: self.recv_into(memoryview(buffer))])
+
+    def sendall(self, data: bytes, /) -> None:
+        """See `ByteStream`."""
+        self._tls.write(data)
+        self._send_pending()
+
+    def _feed(self) -> None:
+        self._send_pending()
+        count = self._raw.recv_into(self._records)
+        if count:
+            self._incoming.write(self._records[:count])
+        else:
+            self._incoming.write_eof()
+
+    def _send_pending(self) -> None:
+        if self._outgoing.pending:
+            self._raw.sendall(self._outgoing.read())
+
+
 class Connection:
     """One connection to an origin, perhaps through a proxy; used by one thread at a time."""
 
-    def __init__(self, raw: socket.socket, *, absolute: bool, proxy_field: str | None) -> None:
+    def __init__(
+        self,
+        raw: socket.socket,
+        stream: ByteStream,
+        *,
+        absolute: bool,
+        proxy_field: str | None,
+    ) -> None:
         self.socket = raw
+        self._stream = stream
         self.idle_since = 0.0
         self.used = False
         self._absolute = absolute
@@ -140,7 +231,7 @@ class Connection:
         lines += [f"{name}: {value}" for name, value in {**_FIELDS, **fields}.items()]
         if any("\r" in line or "\n" in line for line in lines):
             raise HttpError("a header field with a line break")
-        self.socket.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        self._stream.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
         while True:
             head = self._read_head()
             if head.status >= 200:
@@ -153,7 +244,7 @@ class Connection:
             buffer[:count] = self._ahead[:count]
             self._ahead = self._ahead[count:]
             return count
-        return self.socket.recv_into(buffer)
+        return self._stream.recv_into(buffer)
 
     def drain(self, head: Head) -> bool:
         """Reads a short body to its end, so that the connection can be used again."""
@@ -184,7 +275,7 @@ class Connection:
         while (end := raw.find(b"\r\n\r\n")) < 0:
             if len(raw) > _MAX_HEAD_BYTES:
                 raise HttpError("the head of the answer is too long")
-            received = self.socket.recv(16 << 10)
+            received = self._stream.recv(16 << 10)
             if not received:
                 raise ConnectionResetError("the connection was closed before an answer")
             raw += received
@@ -270,11 +361,12 @@ class HttpClient:
             credentials = None if proxy is None else _proxy_credentials(proxy)
             if proxy is not None and url.scheme == "https":
                 _tunnel(raw, url, credentials)
+            stream: ByteStream = raw
             if url.scheme == "https":
-                raw = self._secure(raw, url.host, interrupt)
+                stream = TlsStream(raw, self._tls_context(), url.host)
             raw.settimeout(None)
             absolute = proxy is not None and url.scheme == "http"
-            return Connection(raw, absolute=absolute, proxy_field=credentials)
+            return Connection(raw, stream, absolute=absolute, proxy_field=credentials)
         except BaseException:
             raw.close()
             raise
@@ -301,18 +393,11 @@ class HttpClient:
                 raise
         raise last
 
-    def _secure(self, raw: socket.socket, host: str, interrupt: Interrupt) -> ssl.SSLSocket:
+    def _tls_context(self) -> ssl.SSLContext:
         with self._lock:
             if self._tls is None:
                 self._tls = ssl.create_default_context()
-        secured = self._tls.wrap_socket(raw, server_hostname=host, do_handshake_on_connect=False)
-        try:
-            interrupt.attach(secured)
-            secured.do_handshake()
-        except BaseException:
-            secured.close()
-            raise
-        return secured
+            return self._tls
 
 
 def _proxy_credentials(proxy: SplitResult) -> str | None:

@@ -6,6 +6,7 @@ huggingface_hub 2.x reads.
 
 import email.utils
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -192,8 +193,10 @@ class HttpSource:
             except (OSError, BadUrl) as error:
                 interrupt.check()
                 what = describe(error) if isinstance(error, OSError) else str(error)
+                untrusted = isinstance(error, ssl.SSLCertVerificationError)
                 raise SourceFailure(
-                    Cause.UNAVAILABLE, f"{self.name} cannot be reached at {url.authority}: {what}"
+                    Cause.UNTRUSTED if untrusted else Cause.UNAVAILABLE,
+                    f"{self.name} cannot be reached at {url.authority}: {what}",
                 ) from error
             try:
                 return connection, connection.request("GET", url, fields)

@@ -47,9 +47,8 @@ class Interrupt:
             if self._reason is None:
                 self._reason = reason
             if self._socket is not None:
-                # Not SSLSocket.shutdown: it would pull the TLS state from under the reader.
                 with contextlib.suppress(OSError):
-                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+                    self._socket.shutdown(socket.SHUT_RDWR)
 
     def check(self) -> None:
         """Raises `Interrupted` when the thread should stop."""

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 _BURST_SECONDS = 0.1
+_LONGEST_WAIT_SECONDS = 60.0  # the system's clock types have an end
 
 
 class RateLimit:
@@ -48,7 +49,7 @@ class RateLimit:
             self._refill()
             self._tokens -= count
             while self._rate is not None and self._tokens < 0 and not stopped():
-                self._changed.wait(-self._tokens / self._rate)
+                self._changed.wait(min(_LONGEST_WAIT_SECONDS, -self._tokens / self._rate))
                 self._refill()
 
     def wake(self) -> None:

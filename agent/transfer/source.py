@@ -69,6 +69,7 @@ class Cause(Enum):
 
     UNAVAILABLE = ("source_unavailable", 8)  # refused, reset, cut short, 5xx, no such host
     LIMITED = ("source_rate_limited", 8)  # 429, 503 with Retry-After
+    UNTRUSTED = ("source_untrusted", 1)  # its certificate is not one that this node trusts
     STALLED = ("stalled", 5)  # connected, and silent
     REJECTED = ("source_rejected", 2)  # 4xx
     GATED = ("gated", 1)  # the repository's owner has to grant access
