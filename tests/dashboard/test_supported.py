@@ -157,6 +157,23 @@ def test_a_download_is_steered_from_its_row(
     expect(card.get_by_role("button", name=button)).to_have_count(0)
 
 
+def test_a_second_click_on_cancel_does_not_start_again(api: FakeApi, page: Page) -> None:
+    api.put("node", node("atlas"))
+    api.put("model", model(QWEN))
+    api.put("task", task(QWEN, "atlas", status="downloading"))
+    card = open_supported(api, page)
+    place = card.get_by_role("button", name="Cancel").bounding_box()
+    assert place is not None
+    middle = (place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+
+    page.mouse.click(*middle)
+    expect(card.get_by_role("button", name="Start again")).to_be_visible()
+    page.mouse.click(*middle)
+
+    expect(card).to_contain_text("Cancelled")
+    assert api.calls_of("POST", f"/api/tasks/{TASK}/retry") == []
+
+
 def test_a_refused_action_is_told(api: FakeApi, page: Page) -> None:
     api.put("node", node("atlas"))
     api.put("model", model(QWEN))
@@ -226,6 +243,17 @@ def test_an_older_task_does_not_hide_the_newest(api: FakeApi, page: Page) -> Non
 
     expect(card.get_by_role("listitem")).to_have_count(1)
     expect(card).to_contain_text("Downloading")
+
+
+def test_a_model_that_is_registered_again_starts_clean(api: FakeApi, page: Page) -> None:
+    api.put("node", node("atlas"))
+    api.put("task", task(QWEN, "atlas", status="cancelled", progress=0.3))
+    api.put("model", model(QWEN, created_at="2026-11-01T11:00:01Z"))
+
+    card = open_supported(api, page)
+
+    expect(card).to_contain_text("on no node")
+    expect(card.get_by_role("progressbar")).to_have_count(0)
 
 
 def test_what_a_node_lost_after_its_task_completed_is_not_ready(api: FakeApi, page: Page) -> None:
