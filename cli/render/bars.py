@@ -1,5 +1,6 @@
 """Live progress on a terminal: a bar for each node, and a summary."""
 
+import re
 import time
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
@@ -25,6 +26,8 @@ _SHORTEST_BAR, _LONGEST_BAR = 8, 40
 _PERCENT, _BYTES, _SPEED, _GAP = 4, 16, 10, 2
 _STATE_WIDTHS = ((100, 46), (78, 24), (0, 19))  # on a terminal at least so wide: so much
 _WIDE = 100
+
+_NUMBERED = re.compile(r"(\D*)(\d*)")
 
 _MOVING = frozenset({common_pb2.TASK_STATE_DOWNLOADING, common_pb2.TASK_STATE_VERIFYING})
 _WAITING = frozenset({common_pb2.TASK_STATE_PENDING, common_pb2.TASK_STATE_PAUSED})
@@ -138,7 +141,14 @@ def choose_rows(
         return rank, task_id not in kept, -task.speed_bytes_per_second
 
     chosen = sorted(tasks, key=weight)[:room]
-    return tuple(sorted(chosen, key=lambda one: (_node(tasks[one]), tasks[one].model_name, one)))
+    return tuple(
+        sorted(chosen, key=lambda one: (_counting(_node(tasks[one])), tasks[one].model_name, one))
+    )
+
+
+def _counting(name: str) -> list[tuple[str, int]]:
+    """Sorts names as people count: node-2 before node-10."""
+    return [(text, int(number or 0)) for text, number in _NUMBERED.findall(name)]
 
 
 def _grid(

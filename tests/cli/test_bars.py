@@ -180,6 +180,12 @@ def test_rows_that_move_keep_their_place() -> None:
     assert before == after == ("t-2", "t-3")
 
 
+def test_rows_are_in_the_order_in_which_people_count() -> None:
+    tasks = {f"t-{n}": moving(n, 0, speed=n, left=1) for n in (10, 2, 1)}
+
+    assert choose_rows(tasks, (), room=3) == ("t-1", "t-2", "t-10")
+
+
 def test_a_row_whose_task_ended_makes_room_for_one_that_moves() -> None:
     tasks = {f"t-{n}": moving(n, 0, speed=n, left=1) for n in (1, 2, 3)}
     tasks["t-3"] = completed(3)
