@@ -1,6 +1,7 @@
-"""A process that downloads one file into a folder, to be killed: `download_once FOLDER URL SIZE SHA256`.
+"""A process that downloads one file into a folder, to be killed.
 
-It fetches in small pieces with a small window, so that a few megabytes hold many moments to die in.
+Arguments: FOLDER URL SIZE SHA256. It fetches in small pieces with a small window, so
+that a few megabytes hold many moments to die in.
 """
 
 import sys

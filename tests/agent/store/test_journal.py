@@ -3,7 +3,7 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.store import Origin
@@ -12,6 +12,7 @@ from agent.store.spans import Spans
 
 SIZE = 1000
 IDENTITY = "9f" * 32
+UNHURRIED = settings(deadline=None, max_examples=50)  # the disk may be busy
 
 ranges = st.builds(
     lambda start, length, origin: Range(start, min(SIZE, start + length), origin),
@@ -31,6 +32,7 @@ def written(folder: str, entries: list[Range]) -> Path:
     return path
 
 
+@UNHURRIED
 @given(st.lists(ranges, max_size=8))
 def test_what_was_appended_is_read_back(entries: list[Range]) -> None:
     with TemporaryDirectory() as folder:
@@ -40,6 +42,7 @@ def test_what_was_appended_is_read_back(entries: list[Range]) -> None:
     assert list(contents.ranges) == entries
 
 
+@UNHURRIED
 @given(st.lists(ranges, max_size=8), st.data())
 def test_a_torn_journal_says_a_beginning_of_the_truth_and_can_be_continued(
     entries: list[Range], data: st.DataObject
@@ -62,6 +65,7 @@ def test_a_torn_journal_says_a_beginning_of_the_truth_and_can_be_continued(
     assert continued.ranges == (*torn.ranges, last)
 
 
+@UNHURRIED
 @given(st.lists(ranges, min_size=1, max_size=8), st.data())
 def test_a_damaged_byte_never_adds_a_range(entries: list[Range], data: st.DataObject) -> None:
     with TemporaryDirectory() as folder:
@@ -82,6 +86,7 @@ def test_a_journal_of_another_file_says_nothing(tmp_path: Path) -> None:
     assert read(tmp_path / "missing", SIZE, IDENTITY) is None
 
 
+@UNHURRIED
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=12))
 def test_spans_are_a_set_of_bytes(pairs: list[tuple[int, int]]) -> None:
     spans, model = Spans(), set[int]()
