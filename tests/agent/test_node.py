@@ -199,14 +199,15 @@ async def test_partials_stay_while_some_manifest_of_the_assignment_cannot_be_rea
     async with talking(bench) as talk:
         await talk.assign(1, task(OTHER, paused=True))
         bad = agent_pb2.TaskAssignment(task_id="bad", attempt=1)
-        await talk.assign(2, bad)
-        report = await talk.report(lambda report: report.assignment_revision == 2)
+        await talk.assign(2, bad, task(TINY, "t2"))
+        await until(lambda: bench.transfers)
         kept = list(bench.files.discarded)
+        report = await talk.report(lambda report: report.assignment_revision == 2)
         await talk.assign(3)
         await until(lambda: bench.files.discarded)
 
-    (told,) = report.tasks
-    assert (told.task_id, told.error.code) == ("bad", "invalid_manifest")
+    told = next(told for told in report.tasks if told.task_id == "bad")
+    assert told.error.code == "invalid_manifest"
     assert kept == []
 
 

@@ -231,14 +231,17 @@ async def test_leftovers_wait_until_the_transfer_that_writes_them_has_stopped() 
     bench = Bench()
     bench.assign(order())
     transfer = await bench.started()
-    bench.assign(leftovers=[TINY])
+    bench.assign(order(OTHER, "t2"), leftovers=[TINY])
+    second = await bench.started(2)
     before = list(bench.files.discarded)
     transfer.end(TransferStopped())
 
-    await bench.until(lambda: bench.files.discarded)
+    await bench.until(lambda: bench.discarded_models)
 
     assert before == []
     assert bench.files.discarded == [("tiny.gguf", "mmproj.gguf")]
+    second.end()
+    await bench.until(lambda: not bench.runner.is_busy)
 
 
 async def test_an_assignment_that_may_not_remove_removes_nothing() -> None:
