@@ -203,7 +203,7 @@ class HubCatalog:
         elif offset:
             generation, waited = self._listings.walked(key, self._settings.patience)
         else:
-            generation, waited = self._listings.first(key, self._settings.patience)
+            generation, waited = self._listings.first(key, self._settings.patience, walk=True)
         ended, asked = self._count_up_to(generation, wanted, offset + limit, deadline)
         _, known = generation.counted(wanted)
         entries, fetched = self._cut(

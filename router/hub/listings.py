@@ -98,10 +98,13 @@ class Listings:
         self._lists: Recent[ListingKey, _Listing] = Recent(settings.kept_lists)
         self._generations: Recent[str, Generation] = Recent(settings.kept_generations)
 
-    def first(self, key: ListingKey, patience: float) -> tuple[Generation, bool]:
+    def first(
+        self, key: ListingKey, patience: float, *, walk: bool = False
+    ) -> tuple[Generation, bool]:
         """The list as it is best known, and whether the Hub was waited for.
 
-        Raises what the Hub's failure means when nothing is known.
+        With `walk` it is the one that `walked` gives from now on. Raises what the Hub's failure
+        means when nothing is known.
         """
         listing = self._listing(key)
         current = listing.current
@@ -112,14 +115,15 @@ class Listings:
         else:
             self._keep_fresh(listing, current)
             current = listing.current or current
-        listing.walked = current
+        if walk:
+            listing.walked = current
         return current, waited
 
     def walked(self, key: ListingKey, patience: float) -> tuple[Generation, bool]:
-        """The list whose beginning was asked for last."""
+        """The list whose beginning somebody asked for last, to walk it."""
         listing = self._listing(key)
         if listing.walked is None:
-            return self.first(key, patience)
+            return self.first(key, patience, walk=True)
         if listing.current is not None:
             self._keep_fresh(listing, listing.current)
         return listing.walked, False

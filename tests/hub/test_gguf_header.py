@@ -235,6 +235,12 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "an endless array of numbers": lambda: (
         start(0, 1) + text("k") + struct.pack("<IIQ", 9, 10, 2**61) + bytes(1 << 20)
     ),
+    "a last array that ends beyond the file": lambda: (
+        start(0, 2)
+        + header({"general.architecture": "llama"})[len(start(0, 1)) :]
+        + text("k")
+        + struct.pack("<IIQ", 9, 10, 1 << 20)
+    ),
     "arrays in arrays": lambda: start(0, 1) + text("k") + struct.pack("<IIQ", 9, 9, 5) * 1000,
     "an unknown type": lambda: start(0, 1) + text("k") + struct.pack("<I", 99) + bytes(100),
     "a tensor of endless dimensions": lambda: (
