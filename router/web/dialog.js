@@ -43,6 +43,7 @@ export function ask({ title, body, confirm, tone = "primary", onConfirm, onClose
     handle.fail("");
     await onConfirm(handle);
     yes.disabled = false;
+    if (dialog.open) yes.focus();
   });
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close();

@@ -12,8 +12,9 @@ GEMMA = "hf/google/gemma-3-GGUF/gemma-3-Q4_K_M.gguf"
 def test_after_a_break_the_page_shows_what_is_true_now(api: FakeApi, page: Page) -> None:
     api.put("node", node("atlas"))
     api.put("model", model(QWEN), model(GEMMA))
-    api.put("task", task(QWEN, "atlas", status="downloading"))
+    api.put("task", task(QWEN, "atlas", status="downloading", speed_bps=84_200_000))
     page.goto(f"{api.url}/dashboard#supported")
+    expect(page.get_by_text("84.2 MB/s", exact=True)).to_be_visible()
     cards = page.locator("#panel-supported article")
     expect(cards).to_have_count(2)
     expect(page.locator("#connection")).to_have_text("Live")
@@ -21,6 +22,7 @@ def test_after_a_break_the_page_shows_what_is_true_now(api: FakeApi, page: Page)
     api.accepts_streams = False
     api.drop_streams()
     expect(page.locator("#connection")).to_have_text("Reconnecting")
+    expect(page.get_by_text("84.2 MB/s", exact=True)).to_be_hidden()
     eventually(lambda: len(api.calls_of("GET", "/api/events")) >= 2)
     api.delete("model", GEMMA)
     api.put("task", task(QWEN, "atlas", status="completed", progress=1.0))

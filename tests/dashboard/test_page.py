@@ -82,6 +82,24 @@ def test_an_order_is_given_by_keys_alone(api: FakeApi, page: Page) -> None:
     expect(page.get_by_role("progressbar")).to_have_count(1)
 
 
+def test_a_download_is_steered_by_keys_without_losing_the_place(api: FakeApi, page: Page) -> None:
+    api.put("node", node("atlas"))
+    api.put("model", model(QWEN))
+    api.put("task", task(QWEN, "atlas", status="downloading"))
+    page.goto(f"{api.url}/dashboard#supported")
+    page.get_by_role("button", name="Pause: atlas").focus()
+
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Resume: atlas")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Pause: atlas")).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_role("button", name="Start again: atlas")).to_be_visible()
+    expect(page.locator(".row")).to_be_focused()
+
+
 @pytest.mark.parametrize("tab", ["available", "supported", "nodes"])
 def test_nothing_sticks_out_of_a_narrow_screen(api: FakeApi, browser: Browser, tab: str) -> None:
     fill(api)

@@ -361,18 +361,23 @@ function variantRow(name, variants, register, way) {
       status.replaceChildren(icon("check"), "Registered");
       setText(button, "Show");
       button.setAttribute("aria-label", `Show ${label(row.item)}`);
-      button.focus();
+      takeFocusBack();
       tell("warn", warnings);
     },
     failed(error) {
       delete button.dataset.busy;
       button.disabled = false;
       setText(button, "Try again");
-      button.focus();
+      takeFocusBack();
       const wait = error.retryAfter ? ` Try again in ${error.retryAfter} s.` : "";
       tell("bad", [error.message + wait]);
     },
   };
+
+  /** A disabled button loses the keyboard; nobody else may lose it to the button. */
+  function takeFocusBack() {
+    if (document.activeElement === document.body) button.focus();
+  }
 
   function tell(tone, texts) {
     result.dataset.tone = tone;

@@ -53,7 +53,7 @@ export function nodeRow() {
   const cancel = h("button", { class: "icon-button", type: "button" });
   const root = h(
     "li",
-    { class: "row" },
+    { class: "row", tabindex: "-1" },
     h("div", { class: "row-node" }, online, nodeName),
     h("div", { class: "row-bar" }, bar, share),
     h("div", { class: "row-figures" }, said, done, pace, left),
@@ -63,6 +63,7 @@ export function nodeRow() {
 
   let task = null;
   let verb = null;
+  let busy = false; // an action is under way
 
   function update({ place, model }) {
     task = place.task;
@@ -98,23 +99,25 @@ export function nodeRow() {
     verb = next ?? null;
     if (verb) setIcon(main, picture, `${label}: ${name}`);
     setIcon(cancel, "cancel", `Cancel: ${name}`);
-    setHidden(cancel, !(task && CANCELLABLE.has(kind)), main);
-    setHidden(main, !verb);
+    setHidden(cancel, !(task && CANCELLABLE.has(kind)), root);
+    setHidden(main, !verb, root);
   }
 
-  async function act(button, wanted) {
-    button.disabled = true;
+  // Not `disabled` meanwhile: that would take the keyboard's focus away.
+  async function act(wanted) {
+    if (busy) return;
+    busy = true;
     try {
       await api.task(task.id, wanted);
     } catch (error) {
       toasts.bad(error.message);
     } finally {
-      button.disabled = false;
+      busy = false;
     }
   }
 
-  main.addEventListener("click", () => act(main, verb));
-  cancel.addEventListener("click", () => act(cancel, "cancel"));
+  main.addEventListener("click", () => act(verb));
+  cancel.addEventListener("click", () => act("cancel"));
   return { root, update };
 }
 
