@@ -243,6 +243,14 @@ def test_a_silent_hub_ends_in_an_error(make_catalog: MakeCatalog, hub: FaultyHub
     stall.release()
 
 
+def test_an_answer_in_drips_ends_in_an_error(make_catalog: MakeCatalog, hub: FaultyHub) -> None:
+    catalog = make_catalog(timing=Timing(whole=0.2, waits=()))
+    hub.connection_rate = 200
+
+    with pytest.raises(HubUnavailable, match="takes too long to answer"):
+        catalog.search_variants(BY_DOWNLOADS, 6, 0)
+
+
 def test_an_answer_without_end_is_cut_off(make_catalog: MakeCatalog, hub: FaultyHub) -> None:
     catalog = make_catalog(bounds=Bounds(body_bytes=1000))
     hub.always(LISTING, Answer(200, b"[" + b" " * 100_000 + b"]"))

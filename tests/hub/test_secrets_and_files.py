@@ -21,6 +21,7 @@ from router.domain.errors import (
 from router.hub.catalog import HubCatalog
 from tests.fakes.hub import Answer, FaultyHub, IgnoreRange, ResetAfter, make_repo
 from tests.hub.conftest import REPOS, Clock, MakeCatalog
+from tests.hub.gguf_bytes import header
 from tests.hub.memory_cache import MemoryCache
 
 TOKEN = "hf_marker0marker1marker2marker3marker"
@@ -235,6 +236,23 @@ def test_a_server_without_ranges_serves_the_beginning_all_the_same(
     hub.always("*/resolve/*", IgnoreRange())
 
     assert catalog.facts(gguf, repo.commit, choose(repo)) is not None
+
+
+def test_a_server_without_ranges_cannot_serve_a_long_header(
+    catalog: HubCatalog, hub: FaultyHub, folder: Path
+) -> None:
+    tokens = [f"token {number}" for number in range(30_000)]
+    content = header({"general.architecture": "llama", "tokenizer.ggml.tokens": tokens})
+    make_repo(folder, "long/header-GGUF", {"m-Q8_0.gguf": content})
+    repo = catalog.repo("long/header-GGUF", "main")
+    hub.script("*/resolve/*", IgnoreRange(), IgnoreRange())
+
+    with pytest.raises(HubUnavailable, match="gives no part"):
+        catalog.facts(repo.repo, repo.commit, repo.variants[0])
+
+    facts = catalog.facts(repo.repo, repo.commit, repo.variants[0])
+    assert facts is not None
+    assert facts.vocabulary == 30_000
 
 
 # --- the token ---
