@@ -40,7 +40,9 @@ class Partial:
         self._unflushed: dict[int, Range] = {}  # by end, so that a following write extends it
         self._unflushed_bytes = 0
         self._abandoned = False
+        self._users = 0  # threads inside a read or write, for which `close` waits
         self._descriptor = -1
+        self._journal: Journal | None = None
         try:
             self._open(identity)
         except OSError as error:
@@ -57,8 +59,12 @@ class Partial:
             self._journal_path.unlink(missing_ok=True)
             self.path.unlink(missing_ok=True)
             self._descriptor = os.open(self.path, flags | os.O_EXCL, 0o666)
-            _allocate(self._descriptor, self.size)
-            os.fdatasync(self._descriptor)
+            try:
+                _allocate(self._descriptor, self.size)
+                os.fdatasync(self._descriptor)
+            except OSError:
+                self.path.unlink()
+                raise
             self._journal = Journal.create(self._journal_path, self.size, identity)
             sync_folder(self.path.parent)
             return
@@ -93,8 +99,7 @@ class Partial:
         end = offset + len(data)
         if end > self.size:
             raise ValueError("a write beyond the end of the file")
-        if self._abandoned:
-            raise StoreError("store_failed", f"{self.path.name} is closed", retryable=True)
+        self._enter()
         try:
             rest, at = data, offset
             while rest:
@@ -102,6 +107,8 @@ class Partial:
                 rest, at = rest[written:], at + written
         except OSError as error:
             raise store_error(error, f"writing {self.path.name}") from error
+        finally:
+            self._leave()
         with self._changed:
             before = self._unflushed.pop(offset, None)
             if before is not None and before.origin is not origin:
@@ -117,10 +124,13 @@ class Partial:
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Reads back what is here; returns how many bytes. Raises `StoreError`."""
+        self._enter()
         try:
             return os.preadv(self._descriptor, [buffer], offset)
         except OSError as error:
             raise store_error(error, f"reading {self.path.name}") from error
+        finally:
+            self._leave()
 
     def wait_frontier(self, beyond: int, timeout: float) -> int:
         """Waits until the frontier is beyond a position, or for `timeout`; returns the frontier."""
@@ -145,11 +155,12 @@ class Partial:
                 ranges = tuple(self._unflushed.values())
                 count = self._unflushed_bytes
                 self._unflushed = {}
-            if not ranges:
+            if not ranges or self._descriptor < 0:
                 return
             try:
                 os.fdatasync(self._descriptor)
-                self._journal.append(ranges)
+                if self._journal is not None:
+                    self._journal.append(ranges)
             except OSError as error:
                 raise store_error(error, f"flushing {self.path.name}") from error
             with self._changed:
@@ -157,19 +168,22 @@ class Partial:
                 self._changed.notify_all()
 
     def release_waiters(self) -> None:
-        """Lets every thread that is blocked in here return now; the partial is not used further."""
+        """Lets every thread that is blocked in here return now; nothing more is read or written."""
         with self._changed:
             self._abandoned = True
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Closes the files; the bytes stay on disk for the next run."""
+        """Closes the files once no thread is at them; the bytes stay on disk for the next run."""
         self.release_waiters()
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-            if hasattr(self, "_journal"):
-                self._journal.close()
+        with self._flushing:
+            with self._changed:
+                self._changed.wait_for(lambda: self._users == 0)
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
+                if self._journal is not None:
+                    self._journal.close()
 
     def discard(self) -> None:
         """Closes and removes everything."""
@@ -187,6 +201,19 @@ class Partial:
         """Removes the journal of a file that has got its final name, and closes."""
         self.close()
         self._journal_path.unlink(missing_ok=True)
+
+    def _enter(self) -> None:
+        """Keeps the descriptor open: a closed one's number might be another file's next moment."""
+        with self._changed:
+            if self._abandoned:
+                raise StoreError("store_failed", f"{self.path.name} is closed", retryable=True)
+            self._users += 1
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._users -= 1
+            if self._abandoned:
+                self._changed.notify_all()
 
     def _count(self, start: int, end: int, origin: Origin) -> None:
         new = self._spans.add(start, end)

@@ -1,5 +1,6 @@
 """One model onto this disk: every file found, fetched, verified and committed."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 
@@ -227,9 +228,10 @@ class Transfer:
             blob.stop()
         try:
             digests = blob.run()
-        except (TransferStopped, TransferError):
+        except (TransferStopped, TransferError, StoreError):
             if self._keep_partial:
-                partial.flush()
+                with contextlib.suppress(StoreError):  # the first error is the cause
+                    partial.flush()
             raise
         finally:
             with self._lock:

@@ -1,5 +1,7 @@
 """How many connections one file should have."""
 
+import math
+
 _PROBE_SECONDS = 1.0
 _GAIN = 1.15
 _HOLD_SECONDS = 30.0
@@ -19,6 +21,7 @@ class Width:
         self._mark: tuple[float, int] | None = None
         self._before: tuple[int, float] | None = None  # width and speed before the last doubling
         self._hold_until = 0.0
+        self._pushed_at = -math.inf
 
     def observe(self, now: float, received: int, throttled: bool) -> None:
         """Takes the total of received bytes; call it often. `throttled`: nothing can be learnt."""
@@ -43,8 +46,9 @@ class Width:
 
     def push_back(self, now: float) -> None:
         """The source refused or broke a connection: fewer of them, and no probing for a while."""
-        if now < self._hold_until and self.wanted == 1:
-            return
+        if now < self._pushed_at + _PROBE_SECONDS:
+            return  # connections that fail together are one refusal
+        self._pushed_at = now
         self.wanted = max(1, self.wanted // 2)
         self._before = None
         self._hold_until = now + _HOLD_SECONDS

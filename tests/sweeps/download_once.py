@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from agent.manifest import Manifest, ManifestFile
-from agent.store import Store
+from agent.store import Store, StoreError
 from agent.transfer import Proxies, RateLimit, SourceUrl, Transfer, TransferError, TransferOptions
 
 PIECE_BYTES = 128 << 10
@@ -39,13 +39,11 @@ def main() -> int:
     options = TransferOptions(
         piece_bytes=PIECE_BYTES, window_bytes=WINDOW_BYTES, backoff_seconds=0.01, proxies=Proxies()
     )
-    store = Store(folder / "hub", folder / "state")
-    transfer = Transfer(
-        manifest(size, sha256), store, options, RateLimit(), lambda f: SourceUrl(url), StderrLog()
-    )
+    wanted, rate = manifest(size, sha256), RateLimit()
     try:
-        transfer.run()
-    except TransferError as error:
+        store = Store(folder / "hub", folder / "state")
+        Transfer(wanted, store, options, rate, lambda f: SourceUrl(url), StderrLog()).run()
+    except (TransferError, StoreError) as error:
         print(error.code, error.message, file=sys.stderr)
         return 3
     return 0

@@ -261,6 +261,7 @@ def test_a_throttled_source_gets_more_connections_and_an_unwilling_one_fewer() -
         width.observe(now, received, False)
     widest = width.wanted
     width.push_back(now)
+    width.push_back(now + 0.01)  # the other connections, a moment later
 
     assert (widest, width.wanted) == (16, 8)
 
