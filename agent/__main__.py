@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from agent import app
 from agent.config import ByteSize, Config, Label, NodeName, host_name, usual_models_dir
 from agent.identity import DamagedIdentity, DataFolderInUse
 from agent.store import StoreError
@@ -138,6 +137,10 @@ _ENV = "LLM_ROUTER_AGENT"
 @click.version_option(version(), prog_name="llm-router-agent")
 def main(log_format: str, log_level: str, insecure: bool, **settings: Any) -> None:
     """Brings models to this machine as the router asks, and tells it how far they are."""
+    # Read when gRPC is imported: its notes would stand between our log lines.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    from agent import app
+
     logs.configure(log_format, log_level)
     config = _config(settings)
     _require_trust(config.router, insecure)

@@ -19,7 +19,7 @@ from tests.agent.support import (
     visible,
     without,
 )
-from tests.fakes.hub import FaultyHub
+from tests.fakes.hub import FaultyHub, StallAfter
 from tests.fakes.router import FakeRouter, fenced
 
 pytestmark = pytest.mark.anyio
@@ -174,6 +174,7 @@ async def test_a_download_goes_on_while_the_router_is_away_and_is_settled_afterw
 
     assert done.bytes_from.hub == size
     assert hub.bytes_served("a-Q4_0.gguf") <= size + 200_000
+    assert all(json.loads(line)["event"] for line in agent.log.splitlines())
 
 
 async def test_a_paused_task_keeps_its_bytes_and_goes_on_from_them(
@@ -375,6 +376,27 @@ async def test_sigterm_ends_an_agent_in_mid_download_with_exit_code_0(
     assert code == 0
     assert not (agent.folder / "ready.json").exists()
     assert partials(agent)
+
+
+async def test_sigterm_does_not_wait_for_a_silent_source_or_an_unanswered_question(
+    tmp_path: Path, hub: FaultyHub
+) -> None:
+    silent = published(hub, tmp_path / "hub", {"a-Q4_0.gguf": 1 << 20})
+    gated = published(hub, tmp_path / "hub", {"b-Q4_0.gguf": 50_000}, repo="acme/gated")
+    hub.gate(gated.repo, "owner-token")
+    hub.always("*a-Q4_0.gguf", StallAfter(1_000))
+    async with FakeRouter() as router:
+        with agent_process(tmp_path / "node", router.address) as agent:
+            await agent.start()
+            session = await router.session()
+            session.assign(task(silent, "t1"), task(gated, "t2"))
+            await session.file_url_request()
+            await until(lambda: hub.bytes_served("a-Q4_0.gguf") > 0)
+
+            async with asyncio.timeout(10):
+                code = await agent.terminate()
+
+    assert code == 0
 
 
 async def test_a_fenced_agent_says_so_loudly_and_stays_away(tmp_path: Path) -> None:
