@@ -117,10 +117,11 @@ def model_reference(text: str) -> ModelReference:
     """Reads `hf/owner/repo/file`, `owner/repo/file`, `owner/repo:QUANT` or `owner/repo`.
 
     An owner called `hf` is read as the prefix when at least two more parts and a file follow.
+    A colon after the repository begins a quantization; behind that it is part of a file's name.
     """
     head, colon, tag = text.rpartition(":")
-    if colon and "/" not in tag:
-        repo = head.removeprefix(f"{MODEL_PREFIX}/") if head.count("/") == 2 else head
+    repo = head.removeprefix(f"{MODEL_PREFIX}/") if head.count("/") == 2 else head
+    if colon and "/" not in tag and repo.count("/") < 2:
         return ModelReference(repo_id(repo), quantization=quantization(tag))
     parts = text.split("/")
     if len(parts) >= 4 and parts[0] == MODEL_PREFIX:

@@ -5,12 +5,17 @@ as `google.rpc.ErrorInfo.reason`, lower case as the `code` of an HTTP error. Mes
 case, name the thing, say what to do, and end without a full stop.
 """
 
+# What gRPC sends beside the body is bounded to 8 KiB by default: the message travels there twice,
+# once with up to three bytes for each of its own.
+_MAX_MESSAGE_BYTES = 1200
+
 
 class DomainError(Exception):
     """An error that is told to the caller as it is.
 
     `param` names the offending field of the request, when there is one; `retry_after` is the
-    number of seconds after which the same call may succeed, when a wait helps.
+    number of seconds after which the same call may succeed, when a wait helps. A message that
+    quotes too much is cut.
     """
 
     reason = "INTERNAL"
@@ -19,7 +24,7 @@ class DomainError(Exception):
         self, message: str, *, param: str | None = None, retry_after: float | None = None
     ) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = _cut(message)
         self.param = param
         self.retry_after = retry_after
 
@@ -213,3 +218,10 @@ class SessionFenced(DomainError):
     """Another stream with the same node id has come; this one must end."""
 
     reason = "SESSION_FENCED"
+
+
+def _cut(message: str) -> str:
+    encoded = message.encode(errors="replace")
+    if len(encoded) <= _MAX_MESSAGE_BYTES:
+        return message
+    return encoded[:_MAX_MESSAGE_BYTES].decode(errors="ignore") + "…"
