@@ -53,6 +53,14 @@ class Manifest:
             manifest_id=names.manifest_id(repo, commit, content),
         )
 
+    def same_files(self, other: "Manifest") -> bool:
+        """Whether both name the same files of the same commit, known digests or not."""
+        return (self.repo, self.commit, {file.path for file in self.files}) == (
+            other.repo,
+            other.commit,
+            {file.path for file in other.files},
+        )
+
     @property
     def format(self) -> str:
         """`gguf` or `safetensors`."""

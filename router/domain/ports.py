@@ -155,8 +155,13 @@ class Store(Protocol):
     def nodes_named(self, name: str) -> list[Node]:
         """The nodes with this name."""
 
-    def nodes(self, *, after: str = "", limit: int | None = None) -> list[Node]:
-        """Nodes by name, then id; `after` is a node's id."""
+    def nodes(
+        self, *, after: tuple[str, str] | None = None, limit: int | None = None
+    ) -> list[Node]:
+        """Nodes by name, then id; those after the pair of name and id `after`."""
+
+    def node_names(self) -> dict[str, str]:
+        """The name of every node, by its id."""
 
     def save_holding(self, model_name: str, node_id: str, verified_at: datetime | None) -> None:
         """Notes that a node holds a model, verified at that moment, or lost it (None)."""
@@ -169,11 +174,14 @@ class Store(Protocol):
     ) -> list[tuple[str, str, datetime | None]]:
         """(model, node, moment) of a model, of a node, or of all."""
 
+    def ready_counts(self) -> dict[str, int]:
+        """On how many nodes each model is verified; models that are on none are left out."""
+
     def add_eviction(self, eviction: Eviction) -> None:
         """Keeps a new eviction."""
 
     def delete_evictions(self, node_id: str, eviction_ids: Iterable[str]) -> int:
         """Forgets evictions of a node; how many there were."""
 
-    def evictions(self, node_id: str) -> list[Eviction]:
-        """The evictions that a node has not done yet, the oldest first."""
+    def evictions(self, node_id: str = "") -> list[Eviction]:
+        """The evictions that a node, or any, has not done yet, the oldest first."""

@@ -12,7 +12,6 @@ from fastapi.staticfiles import StaticFiles
 from protos.daemon.ready import version
 from router.domain.catalog import CatalogQuery, Sort
 from router.domain.errors import InvalidArgument, InvalidTarget, Unavailable
-from router.domain.models import ModelStatus
 from router.domain.tasks import OrderTarget
 from router.rest import errors
 from router.rest.events import Events
@@ -89,19 +88,14 @@ def _openai(edge: Edge) -> APIRouter:
     @routes.get("/v1/models")
     def list_models() -> OpenAiList:
         """Every registered GGUF model, as OpenAI lists them."""
-        views = edge.models.all()
-        return OpenAiList(
-            data=[
-                OpenAiModel.of(view)
-                for view in views
-                if view.model.status is ModelStatus.REGISTERED
-            ]
-        )
+        supported = edge.models.supported()
+        return OpenAiList(data=[OpenAiModel.of(model, ready) for model, ready in supported])
 
     @routes.get("/v1/models/{model_id:path}")
     def get_model(model_id: str) -> OpenAiModel:
         """One model; the slashes of the id plain or `%2F`."""
-        return OpenAiModel.of(edge.models.get(model_id))
+        view = edge.models.get(model_id)
+        return OpenAiModel.of(view.model, view.ready_nodes)
 
     return routes
 
@@ -124,7 +118,7 @@ def _models(edge: Edge) -> APIRouter:
         """The Hub's catalog; `limit` (1 to 100) counts variants."""
         if source != "hf":
             raise InvalidArgument(f'source "{source}" is unknown: there is "hf"', param="source")
-        if limit < 1:
+        if limit == 0:  # "the default" to the service, which means an unset field
             raise InvalidArgument("limit is 1 to 100", param="limit")
         query = CatalogQuery(
             search=search,
@@ -258,6 +252,7 @@ def _nodes(edge: Edge) -> APIRouter:
     @routes.get("/events")
     async def events(last_event_id: Annotated[str | None, Header()] = None) -> StreamingResponse:
         """Server-sent events `task`, `model`, `node`: everything, `synced`, then every change."""
+        edge.events.require_room()
         return StreamingResponse(
             edge.events.stream(last_event_id),
             media_type="text/event-stream",

@@ -25,13 +25,17 @@ class Events:
         self._epoch = epoch
         self._comment_seconds = comment_seconds
 
+    def require_room(self) -> None:
+        """Raises `TooManyStreams` when no further stream may begin now."""
+        self._feeds.require_room()
+
     async def stream(self, last_event_id: str | None) -> AsyncIterator[str]:
         """Text of the stream. Whoever comes back with the last id gets no snapshot if nothing
         happened since; else everything as it is now: that heals whatever was missed.
         """
-        unchanged = last_event_id == f"{self._epoch}-{self._feeds.sequence}"
         yield f"retry: {_RETRY_MILLISECONDS}\n\n"
-        feed = self._feeds.follow(Topic.NODE, Topic.MODEL, Topic.TASK, snapshot=not unchanged)
+        since = self._sequence(last_event_id or "")
+        feed = self._feeds.follow(Topic.NODE, Topic.MODEL, Topic.TASK, since=since)
         async with aclosing(feed):
             following = asyncio.ensure_future(anext(feed))
             try:
@@ -46,6 +50,11 @@ class Events:
             finally:
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)
+
+    def _sequence(self, event_id: str) -> int | None:
+        """The sequence of an event of this run of the router."""
+        epoch, _, sequence = event_id.partition("-")
+        return int(sequence) if epoch == str(self._epoch) and sequence.isdecimal() else None
 
     def _event(self, item: Item | Synced) -> str:
         identity = f"id: {self._epoch}-{item.sequence}"

@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from router.domain.catalog import CatalogRepo, ModelFile
-from router.domain.models import Holding, Manifest, ModelView, file_url
+from router.domain.models import Holding, Manifest, Model, ModelView, file_url
 from router.domain.nodes import NodeView
-from router.domain.tasks import NodePlan, Plan, TaskView
+from router.domain.tasks import NodePlan, Plan, Task, TaskState, TaskView
 from router.services.catalog import VariantPageView, VariantView
 
 
@@ -60,9 +60,8 @@ class OpenAiModel(Shape):
     status: str
 
     @classmethod
-    def of(cls, view: ModelView) -> "OpenAiModel":
-        """From a view."""
-        model = view.model
+    def of(cls, model: Model, ready_nodes: int) -> "OpenAiModel":
+        """From a model that so many nodes hold, verified."""
         return cls(
             id=model.name,
             created=int(model.created_at.timestamp()),
@@ -70,8 +69,8 @@ class OpenAiModel(Shape):
             display_name=model.display_name,
             size_bytes=model.manifest.total_bytes,
             quantization=model.manifest.quantization,
-            ready=view.ready_nodes > 0,
-            ready_nodes=view.ready_nodes,
+            ready=ready_nodes > 0,
+            ready_nodes=ready_nodes,
             status=model.status.value,
         )
 
@@ -444,7 +443,7 @@ class TaskShape(Shape):
             node_name=view.node_name,
             node_online=view.node_online,
             status=task.state.value,
-            progress=round(progress.bytes_done / total, 4) if total else float(task.ended),
+            progress=_share(task),
             bytes_done=progress.bytes_done,
             bytes_total=total,
             speed_bps=progress.speed,
@@ -550,6 +549,13 @@ class Health(Shape):
 
     status: Literal["ok"] = "ok"
     version: str
+
+
+def _share(task: Task) -> float:
+    """0 to 1 in steps of 0.0001; 1 only when every byte is there."""
+    if task.bytes_total == 0:
+        return float(task.state is TaskState.COMPLETED)
+    return task.progress.bytes_done * 10_000 // task.bytes_total / 10_000
 
 
 def speed_text(bytes_per_second: int) -> str:

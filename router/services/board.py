@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import replace
 
-from router.domain.tasks import Progress, Task
+from router.domain.tasks import Progress, Task, TaskState
 
 
 class Board:
@@ -52,6 +52,18 @@ class Board:
                 return False
             self._tasks[task_id] = replace(task, progress=further)
             return True
+
+    def settled(self, task: Task) -> Task:
+        """A task that just moved, as it is to be stored: with the live progress of its attempt."""
+        live = self._tasks.get(task.task_id)
+        progress = task.progress
+        if live is not None and live.attempt == task.attempt:
+            progress = live.progress
+        if task.state is TaskState.COMPLETED:
+            progress = replace(progress, bytes_done=task.bytes_total)
+        if task.ended or task.state is TaskState.PAUSED:
+            progress = replace(progress, speed=0, eta=None, note="")
+        return replace(task, progress=progress)
 
     def task(self, task_id: str) -> Task | None:
         """The task with its live progress, while it is unfinished."""

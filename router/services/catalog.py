@@ -127,7 +127,7 @@ class CatalogBrowser:
         return self._repo_view(found, self._statuses(), facts)
 
     def _statuses(self) -> dict[str, VariantStatus]:
-        ready = self._holdings.ready_models()
+        ready = self._holdings.ready_counts()
         return {
             model.name: VariantStatus.DOWNLOADED
             if model.name in ready

@@ -67,7 +67,7 @@ class Downloads:
         self._board = board
         self._watchers = watchers
         self._clock = clock
-        board.put(store.tasks(states=UNFINISHED))
+        board.put(reversed(store.tasks(states=UNFINISHED)))
 
     # Orders
 
@@ -77,7 +77,9 @@ class Downloads:
         Raises `ModelNotFound`, `PendingConversion`, `InvalidTarget`, `NodeNotFound`, `NoNodes`.
         """
         model = self._orderable(reference)
-        plans = [self._plan_node(model, node) for node in self._targets(target, node_ids)]
+        targets = self._targets(target, node_ids)
+        ready = self._ready_nodes(model)
+        plans = [self._plan_node(model, node, ready) for node in targets]
         line = sum(plan.needed_bytes for plan in plans if plan.verdict is Verdict.FITS)
         return Plan(model.name, line, tuple(plans))
 
@@ -138,17 +140,14 @@ class Downloads:
                     param="order_id",
                 )
             now = self._clock()
-            self._save([advance(task, Event.CANCEL, now) for task in tasks])
+            self._save([self._board.settled(advance(task, Event.CANCEL, now)) for task in tasks])
         return self._order_view(order)
 
     # Tasks
 
     def task(self, task_id: str) -> TaskView:
         """The task with its live progress. Raises `TaskNotFound`."""
-        task = self._board.task(task_id) or self._store.task(task_id)
-        if task is None:
-            raise TaskNotFound(f'task "{task_id}" does not exist', param="task_id")
-        return self._view(task)
+        return self._view(self._board.task(task_id) or self._stored_task(task_id))
 
     def live(self, task_id: str) -> TaskView | None:
         """The task while it is unfinished, from memory; never blocks."""
@@ -198,11 +197,23 @@ class Downloads:
         return self._move(task_id, Event.RESUME)
 
     def retry(self, task_id: str) -> TaskView:
-        """Begins the next attempt. Raises `TaskNotFound`, `WrongState`, `ModelNotFound`."""
-        task = self.task(task_id).task
-        if task.ended:
-            self._models.resolve(task.model_name)
-        return self._move(task_id, Event.RETRY)
+        """Begins the next attempt. Raises `TaskNotFound`, `ModelNotFound`, and `WrongState`, also
+        when a newer task has taken the place of this one.
+        """
+        with self._store.transaction():
+            task = self._stored_task(task_id)
+            retried = advance(task, Event.RETRY, self._clock())
+            model = self._models.resolve(task.model_name)
+            newest = self._store.tasks(model_name=task.model_name, node_id=task.node_id, limit=1)[0]
+            if newest.task_id != task_id:
+                raise WrongState(
+                    f'task "{task_id}" cannot be retried: "{newest.task_id}" ({newest.state}) came '
+                    "after it for the same model and node",
+                    param="task_id",
+                )
+            self._withdraw_evictions(model, [task.node_id])
+            self._save([replace(retried, bytes_total=model.manifest.total_bytes)])
+        return self.task(task_id)
 
     # What nodes report
 
@@ -237,31 +248,24 @@ class Downloads:
                     continue
                 after = advance(task, event, self._clock(), failure=report.failure)
                 if after is not task:
-                    moved.append(self._with_progress(after))
+                    moved.append(self._board.settled(after))
             for task in moved:
                 if task.state is TaskState.COMPLETED:
                     self._store.save_holding(task.model_name, task.node_id, task.updated_at)
             self._save(moved)
 
-    def _with_progress(self, task: Task) -> Task:
-        live = self._board.task(task.task_id)
-        progress = task.progress if live is None else live.progress
-        if task.state is TaskState.COMPLETED:
-            progress = replace(progress, bytes_done=task.bytes_total, speed=0, eta=None, note="")
-        elif task.ended:
-            progress = replace(progress, speed=0, eta=None, note="")
-        return replace(task, progress=progress)
-
     def _move(self, task_id: str, event: Event, *, keep_partial: bool = False) -> TaskView:
         with self._store.transaction():
-            task = self._store.task(task_id)
-            if task is None:
-                raise TaskNotFound(f'task "{task_id}" does not exist', param="task_id")
+            task = self._stored_task(task_id)
             moved = advance(task, event, self._clock(), keep_partial=keep_partial)
-            if event is not Event.RETRY:
-                moved = self._with_progress(moved)
-            self._save([moved])
+            self._save([self._board.settled(moved)])
         return self.task(task_id)
+
+    def _stored_task(self, task_id: str) -> Task:
+        task = self._store.task(task_id)
+        if task is None:
+            raise _unknown_task(task_id)
+        return task
 
     def _save(self, tasks: Sequence[Task]) -> None:
         """Stores moved tasks; after the commit everybody who cares is told."""
@@ -321,8 +325,16 @@ class Downloads:
         )
         self._store.add_order(order)
         self._store.add_tasks(made)
+        self._withdraw_evictions(model, by_node)
         self._store.after_commit(lambda: self._tell(made))
         return order
+
+    def _withdraw_evictions(self, model: Model, node_ids: Iterable[str]) -> None:
+        """What is ordered now is no longer to go, although an offline node did not evict it yet."""
+        wanted = set(node_ids)
+        for eviction in self._store.evictions():
+            if eviction.node_id in wanted and eviction.manifest.same_files(model.manifest):
+                self._store.delete_evictions(eviction.node_id, [eviction.eviction_id])
 
     def _refuse_other_wish(
         self, made: Order, reference: str, target: OrderTarget, node_ids: Sequence[str]
@@ -362,13 +374,14 @@ class Downloads:
         found = {node.node_id: node for node in map(self._nodes.resolve, node_ids)}
         return list(found.values())
 
-    def _plan_node(self, model: Model, node: Node) -> NodePlan:
-        inventory = self._presence.inventory(node.node_id)
-        held = self._store.holdings(model_name=model.name, node_id=node.node_id)
-        ready = any(verified_at is not None for _, _, verified_at in held)
+    def _ready_nodes(self, model: Model) -> set[str]:
+        held = self._store.holdings(model_name=model.name)
+        return {node_id for _, node_id, verified_at in held if verified_at is not None}
+
+    def _plan_node(self, model: Model, node: Node, ready_nodes: set[str]) -> NodePlan:
+        ready = node.node_id in ready_nodes
         total = model.manifest.total_bytes
-        there = total if ready else inventory.held_bytes(model.manifest) if inventory else 0
-        needed = total - there
+        needed = 0 if ready else total - self._there(model, node)
         free = node.disk_free_bytes
         room = free - node.settings.reserve - self._promised(node.node_id, model.name)
         verdict, reason = Verdict.FITS, ""
@@ -398,6 +411,17 @@ class Downloads:
             warnings=tuple(warnings),
         )
 
+    def _there(self, model: Model, node: Node) -> int:
+        """Bytes of the model on the node's disk: whole files, or what a task has brought so far."""
+        inventory = self._presence.inventory(node.node_id)
+        held = inventory.held_bytes(model.manifest) if inventory else 0
+        brought = [
+            task.progress.bytes_done
+            for task in self._board.of_node(node.node_id)
+            if task.model_name == model.name
+        ]
+        return max(held, *brought) if brought else held
+
     def _promised(self, node_id: str, model_name: str) -> int:
         """Bytes that the node's unfinished tasks for other models will still take."""
         return sum(
@@ -407,12 +431,17 @@ class Downloads:
         )
 
     def _refuse_full(self, model: Model, nodes: Sequence[Node]) -> None:
-        plans = [self._plan_node(model, node) for node in nodes]
-        if all(plan.verdict is Verdict.REFUSED for plan in plans):
-            reasons = "; ".join(f"{plan.node_name}: {plan.reason}" for plan in plans[:5])
-            raise InsufficientDisk(
-                f'no named node has the space for "{model.name}": {reasons}', param="node_ids"
-            )
+        ready = self._ready_nodes(model)
+        refused = []
+        for node in nodes:
+            plan = self._plan_node(model, node, ready)
+            if plan.verdict is not Verdict.REFUSED:
+                return
+            refused.append(plan)
+        reasons = "; ".join(f"{plan.node_name}: {plan.reason}" for plan in refused[:5])
+        raise InsufficientDisk(
+            f'no named node has the space for "{model.name}": {reasons}', param="node_ids"
+        )
 
     def _stored_order(self, order_id: str) -> Order:
         order = self._store.order(order_id)
@@ -427,8 +456,11 @@ class Downloads:
         )
 
     def _view(self, task: Task) -> TaskView:
-        return TaskView(
-            task=task,
-            node_name=self._nodes.name(task.node_id),
-            node_online=self._presence.online(task.node_id),
-        )
+        online = self._presence.online(task.node_id)
+        if not online and task.progress.speed:
+            task = replace(task, progress=replace(task.progress, speed=0, eta=None))
+        return TaskView(task=task, node_name=self._nodes.name(task.node_id), node_online=online)
+
+
+def _unknown_task(task_id: str) -> TaskNotFound:
+    return TaskNotFound(f'task "{task_id}" does not exist', param="task_id")

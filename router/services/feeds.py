@@ -1,7 +1,7 @@
 """Live feeds: the present state, then every change. What a watch sends over either edge."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from router.domain.errors import NotFound, TooManyStreams
@@ -58,23 +58,19 @@ class Feeds:
         """Number of feeds that somebody reads now."""
         return self._open
 
-    @property
-    def sequence(self) -> int:
-        """Of the last change of anything."""
-        return self._watchers.sequence
-
     async def follow(
-        self, *topics: Topic, snapshot: bool = True
+        self, *topics: Topic, since: int | None = None
     ) -> AsyncGenerator[Item | Synced, None]:
         """All things of the topics, `Synced`, then changes; ends when the reader leaves.
 
-        Of tasks, the unfinished ones; without `snapshot`, changes only. Raises `TooManyStreams`.
+        Of tasks, the unfinished ones. Nothing but changes when `since` is still the sequence of
+        the last change of anything. Raises `TooManyStreams`.
         """
         self._admit()
         try:
             with self._watchers.watch(*topics) as watch:
                 sequence = self._watchers.sequence
-                for topic in topics if snapshot else ():
+                for topic in topics if since != sequence else ():
                     for key, view in await asyncio.to_thread(self._snapshot, topic):
                         yield Item(topic, key, view, sequence)
                 yield Synced(sequence)
@@ -85,7 +81,7 @@ class Feeds:
         finally:
             self._open -= 1
 
-    async def follow_tasks(self, task_ids: list[str]) -> AsyncIterator[TaskView]:
+    async def follow_tasks(self, task_ids: list[str]) -> AsyncGenerator[TaskView, None]:
         """Each named task as it is, then its changes; ends when all have ended.
 
         Raises `TaskNotFound`, `TooManyStreams`.
@@ -113,11 +109,15 @@ class Feeds:
         finally:
             self._open -= 1
 
-    def _admit(self) -> None:
+    def require_room(self) -> None:
+        """Raises `TooManyStreams` when no further feed may begin now."""
         if self._open >= self._max_streams:
             raise TooManyStreams(
                 f"{self._max_streams} watches are open, the limit of this router", retry_after=10
             )
+
+    def _admit(self) -> None:
+        self.require_room()
         self._open += 1
 
     def _snapshot(self, topic: Topic) -> list[tuple[str, AnyView]]:

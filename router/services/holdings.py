@@ -45,38 +45,50 @@ class Holdings:
             found.setdefault(holding.node_id, []).append(holding)
         return found
 
-    def ready_models(self) -> set[str]:
-        """The models that some node holds, verified."""
-        return {name for name, _, verified_at in self._store.holdings() if verified_at}
+    def ready_counts(self) -> dict[str, int]:
+        """On how many nodes each model is verified; models that are on none are left out."""
+        return self._store.ready_counts()
 
     def take_inventory(self, node_id: str, inventory: Inventory) -> None:
-        """Notes what a node says it holds; what it held and no longer names is missing."""
+        """Notes what a node says it holds; what it held and no longer names is missing.
+
+        What it is still to evict is on its way out, and does not count.
+        """
         self._presence.hold(node_id, inventory)
-        known = {name: moment for name, _, moment in self._store.holdings(node_id=node_id)}
-        changed: dict[str, datetime | None] = {}
-        for model in self._store.models():
-            verified_at = inventory.verified_at(model.manifest)
-            before = known.get(model.name)
-            if verified_at is not None and verified_at != before:
-                changed[model.name] = verified_at
-            elif verified_at is None and before is not None and not inventory.partial:
-                changed[model.name] = None
-        if not changed:
-            return
+        # Inside the transaction: a model that is registered meanwhile either finds this inventory
+        # or is found by it.
         with self._store.transaction():
+            known = {name: moment for name, _, moment in self._store.holdings(node_id=node_id)}
+            leaving = [eviction.manifest for eviction in self._store.evictions(node_id)]
+            changed: dict[str, datetime | None] = {}
+            for model in self._store.models():
+                verified_at = inventory.verified_at(model.manifest)
+                before = known.get(model.name)
+                if verified_at is not None and verified_at != before:
+                    if not any(model.manifest.same_files(other) for other in leaving):
+                        changed[model.name] = verified_at
+                elif verified_at is None and before is not None and not inventory.partial:
+                    changed[model.name] = None
             for name, moment in changed.items():
                 self._store.save_holding(name, node_id, moment)
-            self._store.after_commit(lambda: self._publish(changed, [node_id]))
+            if changed:
+                self._store.after_commit(lambda: self._publish(changed, [node_id]))
 
     def find(self, manifest: Manifest) -> None:
         """Notes which connected nodes hold a model that was just registered.
 
         Runs inside the caller's transaction.
         """
+        leaving = {
+            eviction.node_id
+            for eviction in self._store.evictions()
+            if eviction.manifest.same_files(manifest)
+        }
         found = {
             node_id: verified_at
             for node_id, inventory in self._presence.inventories().items()
-            if (verified_at := inventory.verified_at(manifest)) is not None
+            if node_id not in leaving
+            and (verified_at := inventory.verified_at(manifest)) is not None
         }
         for node_id, verified_at in found.items():
             self._store.save_holding(manifest.model_name, node_id, verified_at)
@@ -118,7 +130,7 @@ class Holdings:
 
     def _node_names(self, node_id: str) -> dict[str, str]:
         if not node_id:
-            return {node.node_id: node.name for node in self._store.nodes()}
+            return self._store.node_names()
         node = self._store.node(node_id)
         return {} if node is None else {node_id: node.name}
 

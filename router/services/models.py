@@ -93,7 +93,7 @@ class Models:
         try:
             parsed = names.model_reference(reference)
         except names.InvalidName as error:
-            raise InvalidModelName(str(error), param="model") from None
+            raise ModelNotFound(f"not registered: {error}", param="model") from None
         if parsed.model_name is not None:
             model = self._store.model(parsed.model_name)
             if model is not None:
@@ -142,6 +142,15 @@ class Models:
 
         return paging.page(size, token, fetch, lambda view: view.model.name)
 
+    def supported(self) -> list[tuple[Model, int]]:
+        """Every model that can be ordered, by name, and the number of nodes that hold it."""
+        counts = self._holdings.ready_counts()
+        return [
+            (model, counts.get(model.name, 0))
+            for model in self._store.models()
+            if model.status is ModelStatus.REGISTERED
+        ]
+
     def all(self) -> list[ModelView]:
         """Every model by name, with its nodes."""
         holdings = self._holdings.by_model()
@@ -154,9 +163,9 @@ class Models:
 
         Raises `ModelNotFound`, and `ModelBusy` while tasks run, unless `force`: they are cancelled.
         """
-        model = self.resolve(reference)
         now = self._clock()
         with self._store.transaction():
+            model = self.resolve(reference)
             tasks = self._store.tasks(model_name=model.name, states=UNFINISHED)
             if tasks and not force:
                 raise ModelBusy(
@@ -164,7 +173,7 @@ class Models:
                     "cancel them first, or force it",
                     param="model",
                 )
-            cancelled = [advance(task, Event.CANCEL, now) for task in tasks]
+            cancelled = [self._board.settled(advance(task, Event.CANCEL, now)) for task in tasks]
             for task in cancelled:
                 self._store.save_task(task)
             affected = {task.node_id for task in tasks}
@@ -197,8 +206,30 @@ class Models:
                 replace(file, sha256=file.sha256 or found.get(file.path))
                 for file in model.manifest.files
             )
-            if files != model.manifest.files:
-                self._store.save_manifest(name, replace(model.manifest, files=files))
+            if files == model.manifest.files:
+                return
+            pinned = model.manifest
+            self._store.save_manifest(
+                name,
+                Manifest.pin(
+                    model_name=name,
+                    repo=pinned.repo,
+                    revision=pinned.revision,
+                    commit=pinned.commit,
+                    quantization=pinned.quantization,
+                    files=files,
+                ),
+            )
+            node_ids = {
+                task.node_id for task in self._store.tasks(model_name=name, states=UNFINISHED)
+            }
+
+            def tell() -> None:
+                self._watchers.publish(Topic.MODEL, name)
+                for node_id in node_ids:
+                    self._watchers.publish(Topic.ASSIGNMENT, node_id)
+
+            self._store.after_commit(tell)
 
     def _refuse_known(self, name: str) -> None:
         if self._store.model(name) is not None:
@@ -304,6 +335,10 @@ def _check(wanted: Registration) -> None:
             f"a display name has at most {_MAX_DISPLAY_NAME} printable characters",
             param="display_name",
         )
+    try:
+        wanted.chat_template.encode()
+    except UnicodeEncodeError:
+        raise InvalidModelName("the chat template is not Unicode", param="chat_template") from None
     if len(wanted.chat_template) > _MAX_CHAT_TEMPLATE:
         raise InvalidModelName(
             f"a chat template has at most {_MAX_CHAT_TEMPLATE} characters", param="chat_template"

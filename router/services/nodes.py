@@ -79,10 +79,10 @@ class Nodes:
                     self._presence.online(node.node_id),
                     tuple(holdings.get(node.node_id, ())),
                 )
-                for node in self._store.nodes(after=after, limit=limit)
+                for node in self._store.nodes(after=_place(after), limit=limit)
             ]
 
-        return paging.page(size, token, fetch, lambda view: view.node.node_id)
+        return paging.page(size, token, fetch, lambda view: f"{view.node.name}/{view.node.node_id}")
 
     def all(self) -> list[NodeView]:
         """Every node by name, with what it holds."""
@@ -209,9 +209,11 @@ class Nodes:
                     param="model_name",
                 )
             now = self._clock()
-            self._store.add_eviction(
-                Eviction(new_id("evict", now), node.node_id, model.manifest, now)
-            )
+            waiting = self._store.evictions(node.node_id)
+            if not any(eviction.manifest.same_files(model.manifest) for eviction in waiting):
+                self._store.add_eviction(
+                    Eviction(new_id("evict", now), node.node_id, model.manifest, now)
+                )
             self._store.delete_holding(model.name, node.node_id)
             self._tell_of(node.node_id)
             self._store.after_commit(lambda: self._watchers.publish(Topic.MODEL, model.name))
@@ -233,3 +235,9 @@ class Nodes:
         return NodeView(
             node, self._presence.online(node.node_id), self._holdings.of_node(node.node_id)
         )
+
+
+def _place(key: str) -> tuple[str, str] | None:
+    """Where a page of nodes ended, from its token: a name has no slash."""
+    name, _, node_id = key.partition("/")
+    return (name, node_id) if key else None

@@ -44,8 +44,15 @@ def _token(last_key: str) -> str:
 
 def _last_key(token: str) -> str:
     try:
-        return base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
+        key = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
     except (binascii.Error, UnicodeDecodeError, ValueError):
-        raise InvalidPageToken(
-            "this page token was not made here: begin with an empty one", param="page_token"
-        ) from None
+        raise _foreign() from None
+    if _token(key) != token:  # the decoder skips what is not of its alphabet
+        raise _foreign()
+    return key
+
+
+def _foreign() -> InvalidPageToken:
+    return InvalidPageToken(
+        "this page token was not made here: begin with an empty one", param="page_token"
+    )

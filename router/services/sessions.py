@@ -88,7 +88,11 @@ class Sessions:
                 retry_after=30,
             )
         number = self._presence.arrive(hello.node_id)
-        self._nodes.welcome(hello)
+        try:
+            self._nodes.welcome(hello)
+        except BaseException:
+            self._presence.leave(hello.node_id, number)
+            raise
         # Wakes an older session of the node, which finds that it is fenced.
         self._watchers.publish(Topic.ASSIGNMENT, hello.node_id)
         return Session(self, hello.node_id, number)

@@ -83,7 +83,7 @@ class Watchers:
 
     def __init__(self) -> None:
         """Nobody watches yet."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._sequence = 0
         self._watches: dict[tuple[Topic, str | None], set[Watch]] = {}
 
@@ -113,9 +113,10 @@ class Watchers:
 
     def publish(self, topic: Topic, key: str) -> None:
         """Tells that a thing has changed, appeared or gone."""
+        # Offered under the lock: whoever knows a sequence has been offered all that came before.
         with self._lock:
             self._sequence += 1
             change = Change(topic, key, self._sequence)
-            watches = (*self._watches.get((topic, None), ()), *self._watches.get((topic, key), ()))
-        for watch in watches:
-            watch.offer(change)
+            for interest in ((topic, None), (topic, key)):
+                for watch in tuple(self._watches.get(interest, ())):
+                    watch.offer(change)

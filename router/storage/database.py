@@ -52,13 +52,13 @@ class Database:
         """
         with self._lock:
             self._depth += 1
+            before = len(self._after_commit)
             try:
                 with self._peewee.atomic():
                     yield
             except BaseException:
                 self._depth -= 1
-                if self._depth == 0:
-                    self._after_commit.clear()
+                del self._after_commit[before:]  # what is undone is no news
                 raise
             self._depth -= 1
             if self._depth == 0:
@@ -97,7 +97,7 @@ def _sqlite(url: str) -> SqliteDatabase:
             "synchronous": "full",
             "foreign_keys": 1,
             "busy_timeout": 5000,
-            "cache_size": -16_000,
+            "cache_size": -2_000,  # KiB for each thread; the kernel caches the file
         },
         lock_type="IMMEDIATE",
     )

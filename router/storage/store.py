@@ -235,16 +235,21 @@ class PeeweeStore:
         """The nodes with this name."""
         return self._nodes(NodeRow.select().where(NodeRow.name == name))
 
-    def nodes(self, *, after: str = "", limit: int | None = None) -> list[Node]:
-        """Nodes by name, then id; those after the node whose id is `after`."""
+    def nodes(
+        self, *, after: tuple[str, str] | None = None, limit: int | None = None
+    ) -> list[Node]:
+        """Nodes by name, then id; those after the pair of name and id `after`."""
         query = NodeRow.select().order_by(NodeRow.name, NodeRow.node_id)
-        last = self.node(after) if after else None
-        if last is not None:
+        if after is not None:
+            name, node_id = after
             query = query.where(
-                (NodeRow.name > last.name)
-                | ((NodeRow.name == last.name) & (NodeRow.node_id > last.node_id))
+                (NodeRow.name > name) | ((NodeRow.name == name) & (NodeRow.node_id > node_id))
             )
         return self._nodes(query.limit(limit) if limit is not None else query)
+
+    def node_names(self) -> dict[str, str]:
+        """The name of every node, by its id."""
+        return dict(self._run(NodeRow.select(NodeRow.node_id, NodeRow.name).tuples()))
 
     # Holdings: the moment is None for what was there and is gone
 
@@ -275,6 +280,15 @@ class PeeweeStore:
             query = query.where(HoldingRow.node_id == node_id)
         return [(row.model_name, row.node_id, row.verified_at) for row in self._run(query)]
 
+    def ready_counts(self) -> dict[str, int]:
+        """On how many nodes each model is verified; models that are on none are left out."""
+        query = (
+            HoldingRow.select(HoldingRow.model_name, fn.COUNT(HoldingRow.node_id))
+            .where(HoldingRow.verified_at.is_null(False))
+            .group_by(HoldingRow.model_name)
+        )
+        return dict(self._run(query.tuples()))
+
     # Evictions
 
     def add_eviction(self, eviction: Eviction) -> None:
@@ -299,9 +313,11 @@ class PeeweeStore:
             )
         )
 
-    def evictions(self, node_id: str) -> list[Eviction]:
-        """The evictions that a node has not done yet, the oldest first."""
-        query = EvictionRow.select().where(EvictionRow.node_id == node_id)
+    def evictions(self, node_id: str = "") -> list[Eviction]:
+        """The evictions that a node, or any, has not done yet, the oldest first."""
+        query = EvictionRow.select()
+        if node_id:
+            query = query.where(EvictionRow.node_id == node_id)
         return [
             Eviction(
                 eviction_id=row.eviction_id,
