@@ -49,7 +49,6 @@ from router.storage.store import PeeweeStore
 log = get_logger(__name__)
 
 _THREADS = 32
-_COMMENT_SECONDS = 15.0
 # Streams never end by themselves: they are cut after this grace, well within the drain.
 _GRACE_SECONDS = DRAIN_SECONDS / 4
 
@@ -105,7 +104,9 @@ class Router:
                 models=models,
                 downloads=downloads,
                 nodes=nodes,
-                events=Events(feeds, config.hub_url, epoch, comment_seconds=_COMMENT_SECONDS),
+                events=Events(
+                    feeds, config.hub_url, epoch, comment_seconds=config.timers.event_comment
+                ),
                 hub_url=config.hub_url,
                 host=config.host,
                 ready=lambda: self._ready,

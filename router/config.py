@@ -11,6 +11,7 @@ class Timers:
     heartbeat: float = 10.0
     lease: float = 40.0
     catalog_age: float = 300.0
+    event_comment: float = 15.0  # of nothing, until an event stream says that it is still there
 
 
 @dataclass(frozen=True, slots=True)

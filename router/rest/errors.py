@@ -38,7 +38,7 @@ _STATUSES: tuple[tuple[type[DomainError], int], ...] = (
     (Unavailable, 503),
 )
 _CODES = {
-    400: "invalid_request",
+    400: "invalid_argument",
     403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
@@ -88,12 +88,14 @@ def install(app: FastAPI) -> None:
         place = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
         param = ".".join(place) or None
         message = f"{param or 'the body'}: {first['msg']}"
-        return error_response(400, message, "invalid_request", param=param)
+        return error_response(400, message, "invalid_argument", param=param)
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> JSONResponse:
         code = _CODES.get(error.status_code, "error")
-        return error_response(error.status_code, str(error.detail), code)
+        answer = error_response(error.status_code, str(error.detail), code)
+        answer.headers.update(error.headers or {})
+        return answer
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:

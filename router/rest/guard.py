@@ -3,7 +3,8 @@
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from protos.daemon.listen import is_own_host
 from router.rest.errors import error_response
@@ -35,18 +36,36 @@ class Guard:
             refusal = error_response(
                 403, "this host name is not one of this router: use 127.0.0.1", "forbidden_host"
             )
-        elif origin is not None and urlsplit(origin).netloc != own:
+        elif origin is not None and _netloc(origin) != own:
             refusal = error_response(
                 403, "pages of other sites may not call this router", "forbidden_origin"
-            )
-        elif int(headers.get("content-length") or 0) > MAX_BODY_BYTES:
-            refusal = error_response(
-                413, f"a body has at most {MAX_BODY_BYTES} bytes", "request_too_large"
             )
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        await self._app(scope, receive, _with_headers(send))
+        await self._app(scope, _bounded(receive), _with_headers(send))
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
+
+
+def _bounded(receive: Receive) -> Receive:
+    """Counts what comes, because a chunked body does not say how long it is."""
+    received = 0
+
+    async def receiving() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > MAX_BODY_BYTES:
+            raise HTTPException(413, f"a body has at most {MAX_BODY_BYTES} bytes")
+        return message
+
+    return receiving
 
 
 def _with_headers(send: Send) -> Send:

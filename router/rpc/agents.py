@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import grpc
@@ -20,7 +21,8 @@ log = get_logger(__name__)
 Requests = AsyncIterator[agent.ConnectRequest]
 Context = grpc.aio.ServicerContext[agent.ConnectRequest, agent.ConnectResponse]
 
-_MAX_WAITING_URLS = 64
+_MAX_WAITING_URLS = 64  # of one agent
+_URL_THREADS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,12 @@ class AgentServicer(agent_grpc.AgentServiceServicer):
         self._watchers = watchers
         self._messages = messages
         self._timers = timers
+        # Of their own: a slow Hub must not hold up what needs no Hub.
+        self._hub_pool = ThreadPoolExecutor(_URL_THREADS, thread_name_prefix="urls")
+
+    def stop(self) -> None:
+        """Looks up no more URLs."""
+        self._hub_pool.shutdown(wait=False, cancel_futures=True)
 
     # The stubs know the generator style only; reading and writing at once needs the context.
     async def Connect(  # type: ignore[override]
@@ -55,10 +63,10 @@ class AgentServicer(agent_grpc.AgentServiceServicer):
     ) -> None:
         """See agent.proto."""
         hello = await self._hello(request_iterator)
-        session = await asyncio.to_thread(self._sessions.open, convert.hello_from(hello))
+        session = await self._open(hello)
         session.disk = (hello.disk_free_bytes, hello.disk_total_bytes)
         log.info("node connected", node=hello.name, node_id=session.node_id, session=session.number)
-        stream = _Stream(session, self._sessions, self._messages, self._timers)
+        stream = _Stream(session, self._sessions, self._messages, self._timers, self._hub_pool)
         try:
             with self._watchers.watch(Topic.ASSIGNMENT, keys=[session.node_id]) as watch:
                 await context.write(self._welcome(session))
@@ -68,6 +76,21 @@ class AgentServicer(agent_grpc.AgentServiceServicer):
         finally:
             await asyncio.shield(asyncio.to_thread(self._sessions.close, session))
             log.info("node disconnected", node=hello.name, session=session.number)
+
+    async def _open(self, hello: agent.Hello) -> Session:
+        opening = asyncio.ensure_future(
+            asyncio.to_thread(self._sessions.open, convert.hello_from(hello))
+        )
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The agent has gone while the thread goes on: it must not count as connected for ever.
+            opening.add_done_callback(self._close_unused)
+            raise
+
+    def _close_unused(self, opening: asyncio.Future[Session]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            asyncio.get_running_loop().run_in_executor(None, self._sessions.close, opening.result())
 
     async def _hello(self, requests: Requests) -> agent.Hello:
         try:
@@ -107,9 +130,15 @@ class _Stream:
     """One connected agent: one reader, one writer, who alone sends. Belongs to the event loop."""
 
     def __init__(
-        self, session: Session, sessions: Sessions, messages: convert.Messages, timers: Timers
+        self,
+        session: Session,
+        sessions: Sessions,
+        messages: convert.Messages,
+        timers: Timers,
+        hub_pool: ThreadPoolExecutor,
     ) -> None:
         self._session = session
+        self._hub_pool = hub_pool
         self._sessions = sessions
         self._messages = messages
         self._timers = timers
@@ -121,7 +150,6 @@ class _Stream:
 
     async def read(self, requests: Requests) -> None:
         """Takes in what the agent says; ends with the stream, or after a lease of silence."""
-        self._due()
         while True:
             try:
                 async with asyncio.timeout(self._timers.lease):
@@ -145,13 +173,14 @@ class _Stream:
     async def follow(self, watch: Watch) -> None:
         """Sees to it that the agent is told of every change. Raises `SessionFenced`."""
         while True:
-            await watch.changes()
+            # Before the first change too: a newer session may have come before the watch began.
             if self._sessions.fenced(self._session):
                 raise SessionFenced(
                     f'node "{self._session.node_id}" has connected once more: '
                     "two agents with one identity? each needs a data folder of its own"
                 )
             self._due()
+            await watch.changes()
 
     async def write(self, context: Context) -> None:
         """Sends what is due; the latest assignment only, however many were missed."""
@@ -185,6 +214,10 @@ class _Stream:
             await asyncio.to_thread(self._sessions.seen, self._session)
 
     def _look_up(self, request: agent.FileUrlRequest) -> None:
+        if len(self._url_results) >= _MAX_WAITING_URLS:
+            raise InvalidArgument(
+                f"{_MAX_WAITING_URLS} answers wait that this agent does not read", param="event"
+            )
         if len(self._looking_up) >= _MAX_WAITING_URLS:
             error = common_pb2.TaskError(
                 code="too_many_requests",
@@ -199,10 +232,18 @@ class _Stream:
 
     async def _find_url(self, request: agent.FileUrlRequest) -> None:
         try:
-            url = await asyncio.to_thread(
-                self._sessions.file_url, self._session, request.task_id, request.path
+            url = await asyncio.get_running_loop().run_in_executor(
+                self._hub_pool,
+                self._sessions.file_url,
+                self._session,
+                request.task_id,
+                request.path,
             )
-        except DomainError as error:
+        except Exception as problem:
+            error = problem
+            if not isinstance(error, DomainError):
+                log.exception("no URL for a node", node_id=self._session.node_id)
+                error = Unavailable("internal error: the router's log says more")
             retryable = isinstance(error, Unavailable)
             failed = common_pb2.TaskError(
                 code=error.code, message=error.message, retryable=retryable

@@ -26,7 +26,7 @@ from router.domain.catalog import (
     ModelFile,
     Sort,
 )
-from router.domain.errors import InvalidTarget
+from router.domain.errors import InvalidArgument, InvalidTarget
 from router.domain.models import (
     Holding,
     HoldingState,
@@ -56,6 +56,14 @@ from router.services.catalog import (
     VariantView,
 )
 from router.services.sessions import Report
+
+_FAILED = common_pb2.TASK_STATE_FAILED
+# What a node says is kept and shown to everybody: characters, and seconds (ten years).
+_MAX_NOTE = 300
+_MAX_CODE = 64
+_MAX_TEXT = 2000
+_MAX_GPUS = 64
+_LONGEST_ETA = 10 * 365 * 86_400.0
 
 
 def _numbers(enum: Any, prefix: str, values: type[Enum]) -> dict[Any, Any]:
@@ -393,8 +401,12 @@ def query_from(request: catalog_pb2.SearchCatalogRequest) -> CatalogQuery:
 
 
 def states_from(numbers: Iterable[int]) -> list[TaskState]:
-    """The states that a filter names; unknown numbers fit nothing."""
-    return [_STATE_OF[number] for number in numbers if number in _STATE_OF]
+    """The states that a filter names. Raises `InvalidArgument` for a number that is none."""
+    named = list(numbers)
+    for number in named:
+        if number not in _STATE_OF:
+            raise InvalidArgument(f"{number} is not a state of a task", param="states")
+    return [_STATE_OF[number] for number in named]
 
 
 def target_from(number: int) -> OrderTarget:
@@ -412,10 +424,10 @@ def hello_from(message: agent_pb2.Hello) -> Hello:
     return Hello(
         node_id=message.node_id,
         name=message.name,
-        version=message.version,
+        version=message.version[:_MAX_CODE],
         labels=dict(message.labels),
         memory_bytes=message.memory_bytes,
-        gpus=tuple(Gpu(gpu.name, gpu.memory_bytes) for gpu in message.gpus),
+        gpus=tuple(Gpu(gpu.name[:_MAX_NOTE], gpu.memory_bytes) for gpu in message.gpus[:_MAX_GPUS]),
         disk_free_bytes=message.disk_free_bytes,
         disk_total_bytes=message.disk_total_bytes,
         settings=Settings(
@@ -452,7 +464,7 @@ def inventory_from(message: agent_pb2.Inventory) -> Inventory:
                 path=file.path,
                 size_bytes=file.size_bytes,
                 sha256=file.sha256,
-                verified_at=file.verify_time.ToDatetime(tzinfo=UTC),
+                verified_at=_moment_from(file.verify_time),
             )
             for file in message.files
         ),
@@ -460,9 +472,15 @@ def inventory_from(message: agent_pb2.Inventory) -> Inventory:
     )
 
 
+def _moment_from(timestamp: Timestamp) -> datetime:
+    try:
+        return timestamp.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise InvalidArgument("a moment lies outside of the calendar", param="inventory") from None
+
+
 def _task_report(message: agent_pb2.TaskReport) -> TaskReport:
     source = message.bytes_from
-    error = message.error
     return TaskReport(
         task_id=message.task_id,
         attempt=message.attempt,
@@ -471,12 +489,25 @@ def _task_report(message: agent_pb2.TaskReport) -> TaskReport:
             bytes_done=message.bytes_done,
             bytes_from=Bytes(source.hub, source.peers, source.router, source.disk),
             speed=message.speed_bytes_per_second,
-            eta=message.eta.ToMilliseconds() / 1000 if message.HasField("eta") else None,
-            note=message.note,
+            eta=_eta_from(message),
+            note=message.note[:_MAX_NOTE],
         ),
-        failure=TaskFailure(error.code, error.message, error.retryable)
-        if message.HasField("error")
-        else None,
+        failure=_failure_from(message.error) if message.state == _FAILED else None,
+    )
+
+
+def _eta_from(message: agent_pb2.TaskReport) -> float | None:
+    """Seconds; None also for a span that nobody can wait for, or that runs backwards."""
+    seconds = message.eta.seconds + message.eta.nanos / 1e9
+    return seconds if message.HasField("eta") and 0 <= seconds <= _LONGEST_ETA else None
+
+
+def _failure_from(error: common_pb2.TaskError) -> TaskFailure:
+    """A failed task always says why, if only that its node did not."""
+    return TaskFailure(
+        code=error.code[:_MAX_CODE] or "unknown",
+        message=error.message[:_MAX_TEXT] or "the node did not say why",
+        retryable=error.retryable,
     )
 
 

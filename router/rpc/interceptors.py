@@ -3,8 +3,8 @@
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -80,11 +80,14 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         return handle
 
     def _streaming(
-        self, method: str, call: Callable[..., AsyncIterator[Any]]
+        self, method: str, call: Callable[..., AsyncGenerator[Any, None]]
     ) -> Callable[..., AsyncIterator[Any]]:
         async def handle(request: Any, context: Context) -> AsyncIterator[Any]:
-            async with self._translated(method, context):
-                async for response in call(request, context):
+            async with (
+                self._translated(method, context),
+                aclosing(call(request, context)) as responses,
+            ):
+                async for response in responses:
                     yield response
 
         return handle

@@ -44,7 +44,8 @@ _OPTIONS = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
 )
-_POOL_THREADS = 16
+# Calls that wait for a slow Hub must not keep the others waiting; threads are made when needed.
+_POOL_THREADS = 64
 
 _SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
@@ -90,6 +91,7 @@ class RpcServer:
         download_pb2_grpc.add_DownloadServiceServicer_to_server(servicers.download, server)
         node_pb2_grpc.add_NodeServiceServicer_to_server(servicers.node, server)
         agent_pb2_grpc.add_AgentServiceServicer_to_server(servicers.agent, server)
+        self._agents = servicers.agent
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -113,4 +115,5 @@ class RpcServer:
         """Says NOT_SERVING, takes no new calls, ends the rest after `grace` seconds."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace)
+        self._agents.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)

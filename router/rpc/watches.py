@@ -1,6 +1,7 @@
 """The server streams: feeds as messages."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from protos.llmrouter.v1 import download_pb2 as download
 from protos.llmrouter.v1 import node_pb2 as node
@@ -23,32 +24,36 @@ class Watches:
         self._feeds = feeds
         self._messages = messages
 
-    async def tasks(self, task_ids: list[str]) -> AsyncIterator[download.WatchTasksResponse]:
+    async def tasks(self, task_ids: list[str]) -> AsyncGenerator[download.WatchTasksResponse, None]:
         """Named tasks until all have ended, or all tasks without end."""
         if task_ids:
-            async for view in self._feeds.follow_tasks(task_ids):
-                yield download.WatchTasksResponse(task=convert.task(view))
+            async with aclosing(self._feeds.follow_tasks(task_ids)) as named:
+                async for view in named:
+                    yield download.WatchTasksResponse(task=convert.task(view))
             return
-        async for item in self._feeds.follow(Topic.TASK):
-            if isinstance(item, Item) and isinstance(item.view, TaskView):
-                yield download.WatchTasksResponse(task=convert.task(item.view))
+        async with aclosing(self._feeds.follow(Topic.TASK)) as feed:
+            async for item in feed:
+                if isinstance(item, Item) and isinstance(item.view, TaskView):
+                    yield download.WatchTasksResponse(task=convert.task(item.view))
 
-    async def models(self) -> AsyncIterator[registration.WatchModelsResponse]:
+    async def models(self) -> AsyncGenerator[registration.WatchModelsResponse, None]:
         """Every model, then every change."""
-        async for item in self._feeds.follow(Topic.MODEL):
-            if not isinstance(item, Item):
-                yield registration.WatchModelsResponse(snapshot_sent=_SYNCED)
-            elif isinstance(item.view, ModelView):
-                yield registration.WatchModelsResponse(model=self._messages.model(item.view))
-            else:
-                yield registration.WatchModelsResponse(removed_model_name=item.key)
+        async with aclosing(self._feeds.follow(Topic.MODEL)) as feed:
+            async for item in feed:
+                if not isinstance(item, Item):
+                    yield registration.WatchModelsResponse(snapshot_sent=_SYNCED)
+                elif isinstance(item.view, ModelView):
+                    yield registration.WatchModelsResponse(model=self._messages.model(item.view))
+                else:
+                    yield registration.WatchModelsResponse(removed_model_name=item.key)
 
-    async def nodes(self) -> AsyncIterator[node.WatchNodesResponse]:
+    async def nodes(self) -> AsyncGenerator[node.WatchNodesResponse, None]:
         """Every node, then every change."""
-        async for item in self._feeds.follow(Topic.NODE):
-            if not isinstance(item, Item):
-                yield node.WatchNodesResponse(snapshot_sent=_SYNCED)
-            elif isinstance(item.view, NodeView):
-                yield node.WatchNodesResponse(node=convert.node(item.view))
-            else:
-                yield node.WatchNodesResponse(removed_node_id=item.key)
+        async with aclosing(self._feeds.follow(Topic.NODE)) as feed:
+            async for item in feed:
+                if not isinstance(item, Item):
+                    yield node.WatchNodesResponse(snapshot_sent=_SYNCED)
+                elif isinstance(item.view, NodeView):
+                    yield node.WatchNodesResponse(node=convert.node(item.view))
+                else:
+                    yield node.WatchNodesResponse(removed_node_id=item.key)
