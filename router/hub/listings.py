@@ -19,9 +19,9 @@ from router.domain.errors import (
     DomainError,
     HubGated,
     HubUnavailable,
+    InvalidArgument,
     InvalidPageToken,
     NotFound,
-    Unavailable,
 )
 from router.domain.ports import CatalogCache
 from router.hub import rows
@@ -43,6 +43,7 @@ class ListingSettings:
     After `age` a list is refreshed in the background; after `old` a caller waits `grace` for that.
     A refresh that takes longer than `slow` is told as a problem; one that failed is tried again
     after `pause`. Lists of up to `compared` repositories are compared with the Hub's at their end.
+    No list is followed beyond `longest`; all generations in memory have `kept_repos` together.
     """
 
     age: float = 300.0
@@ -55,14 +56,16 @@ class ListingSettings:
     refreshed_repos: int = 200
     compared: int = 5000
     comparisons: int = 3
-    kept_lists: int = 128
-    kept_generations: int = 64
+    longest: int = 20_000
+    kept_lists: int = 256
+    kept_generations: int = 128
+    kept_repos: int = 50_000
 
 
 class _Listing:
-    """The state of one query's list."""
+    """The state of one query's list; generations by name, "" is none."""
 
-    def __init__(self, key: ListingKey, current: Generation | None) -> None:
+    def __init__(self, key: ListingKey, current: str) -> None:
         self.key = key
         self.lock = threading.Lock()
         self.current = current
@@ -107,48 +110,54 @@ class Listings:
         means when nothing is known.
         """
         listing = self._listing(key)
-        current = listing.current
+        current = self._find(listing.current, key)
         waited = current is None
         if current is None:
             current = outcome(self._refresh(listing), patience)
-            listing.current = listing.current or current
+            listing.current = listing.current or current.name
         else:
             self._keep_fresh(listing, current)
-            current = listing.current or current
+            current = self._find(listing.current, key) or current
         if walk:
-            listing.walked = current
+            listing.walked = current.name
         return current, waited
 
     def walked(self, key: ListingKey, patience: float) -> tuple[Generation, bool]:
         """The list whose beginning somebody asked for last, to walk it."""
         listing = self._listing(key)
-        if listing.walked is None:
+        walked = self._find(listing.walked, key)
+        if walked is None:
             return self.first(key, patience, walk=True)
-        if listing.current is not None:
-            self._keep_fresh(listing, listing.current)
-        return listing.walked, False
+        self._keep_fresh(listing, self._find(listing.current, key))
+        return walked, False
 
     def named(self, name: str, key: ListingKey) -> Generation:
         """The generation that a token names; raises `InvalidPageToken`."""
-        generation = self._generations.get(name) or self._load(name)
-        if generation is None or generation.key != key:
+        generation = self._find(name, key)
+        if generation is None:
             raise InvalidPageToken(
                 "the page token is of another search, or its list is no longer kept: "
                 "begin again with the first page",
                 param="page_token",
             )
         listing = self._listing(key)
-        if listing.current is not None:
-            self._keep_fresh(listing, listing.current)
+        self._keep_fresh(listing, self._find(listing.current, key))
         return generation
 
     def extend(self, generation: Generation, patience: float) -> None:
-        """Adds the next page of the Hub's list."""
+        """Adds the next page of the Hub's list; raises `InvalidArgument` beyond the longest."""
+        if len(generation) >= self._settings.longest:
+            raise InvalidArgument(
+                f"the list goes on beyond {self._settings.longest} repositories: "
+                "search for something narrower",
+                param="search",
+            )
         position = len(generation.chunks)
         future = self._flights.start(
             (_CHUNK, generation.name, position), lambda: self._add_next(generation, position)
         )
         outcome(future, patience)
+        self._generations.trim(len, self._settings.kept_repos)
 
     def keep_gone(self, generation: Generation) -> None:
         """Keeps the names of vanished repositories over a restart."""
@@ -176,10 +185,12 @@ class Listings:
             return known
         row = self._cache.get(_CURRENT, key.text())
         name = row[0].decode(errors="replace") if row is not None else ""
-        current = (self._generations.get(name) or self._load(name)) if name else None
-        if current is not None and current.key != key:
-            current = None
-        return self._lists.put(key, _Listing(key, current))
+        return self._lists.put(key, _Listing(key, name))
+
+    def _find(self, name: str, key: ListingKey) -> Generation | None:
+        """A generation of this list, from memory or the cache."""
+        found = (self._generations.get(name) or self._load(name)) if name else None
+        return found if found is not None and found.key == key else None
 
     def _load(self, name: str) -> Generation | None:
         """A generation from the cache: the unbroken beginning of what was kept."""
@@ -197,15 +208,15 @@ class Listings:
             position += 1
         return self._generations.put(name, generation) if position else None
 
-    def _keep_fresh(self, listing: _Listing, current: Generation) -> None:
-        age = self._age(current)
+    def _keep_fresh(self, listing: _Listing, current: Generation | None) -> None:
+        age = self._age(current) if current is not None else float("inf")
         if age <= self._settings.age or self._monotonic() < listing.retry_at:
             return
         try:
             future = self._refresh(listing)
             if age > self._settings.old:
                 outcome(future, self._settings.grace)
-        except Unavailable as error:
+        except DomainError as error:
             log.debug("a list of the Hub is served as it is", problem=error.message)
 
     def _refresh(self, listing: _Listing) -> Future[Generation]:
@@ -222,7 +233,8 @@ class Listings:
     def _make_next(self, listing: _Listing) -> Generation:
         """The next generation of a list, made current once it is whole."""
         try:
-            generation = self._walk_again(listing.key, listing.current)
+            current = self._find(listing.current, listing.key)
+            generation = self._walk_again(listing.key, current)
         except DomainError as error:
             self._note_failure(listing, error.message, error.retry_after or 0.0)
             log.info("a list of the Hub could not be refreshed", problem=error.message)
@@ -234,7 +246,7 @@ class Listings:
         self._generations.replace(generation.name, generation)
         self._save(generation)
         with listing.lock:
-            listing.current = generation
+            listing.current = generation.name
             listing.problem = ""
             listing.retry_at = 0.0
         return generation

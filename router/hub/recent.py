@@ -2,6 +2,7 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -40,3 +41,10 @@ class Recent(Generic[K, V]):
             self._values.move_to_end(key)
             while len(self._values) > self._most:
                 self._values.popitem(last=False)
+
+    def trim(self, weigh: Callable[[V], int], most: int) -> None:
+        """Forgets the least recently used until all together weigh no more; keeps the last one."""
+        with self._lock:
+            weight = sum(weigh(value) for value in self._values.values())
+            while weight > most and len(self._values) > 1:
+                weight -= weigh(self._values.popitem(last=False)[1])

@@ -94,6 +94,19 @@ def test_without_an_old_page_the_error_is_plain(
             make_catalog(cache=MemoryCache()).search_variants(BY_DOWNLOADS, 6, 0)
 
 
+def test_a_token_that_was_withdrawn_does_not_hide_what_is_known(
+    catalog: HubCatalog, hub: FaultyHub, clock: Clock
+) -> None:
+    before = catalog.search_variants(BY_DOWNLOADS, 6, 0)
+    hub.always(LISTING, Answer(401, b""))
+    clock.pass_by(10_000)
+
+    page = catalog.search_variants(BY_DOWNLOADS, 6, 0)
+
+    assert names(page) == names(before)
+    assert page.freshness.stale
+
+
 def test_after_the_trouble_the_catalog_is_fresh_again(
     catalog: HubCatalog, hub: FaultyHub, clock: Clock
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 from router.domain.catalog import CatalogQuery, Sort
 from router.domain.errors import InvalidArgument, InvalidPageToken
 from router.hub.catalog import HubCatalog
+from router.hub.listings import ListingSettings
 from tests.fakes.hub import Answer, FaultyHub, make_repo
 from tests.hub.conftest import REPOS, Clock, MakeCatalog
 from tests.support import eventually
@@ -200,6 +201,28 @@ def test_a_filter_that_fits_rarely_is_followed_a_part_at_a_time(
     assert (first.entries, first.has_more, second.has_more) == ((), True, True)
     assert [entry.variant.name for entry in third.entries] == [ALL[-1]]
     assert repos(catalog, rare) == [REPOS[-1]]
+
+
+def test_a_list_without_end_is_followed_so_far_only(make_catalog: MakeCatalog) -> None:
+    catalog = make_catalog(listing=ListingSettings(page=4, longest=8))
+
+    first = catalog.search_variants(BY_DOWNLOADS, 15, 0)
+
+    assert len(first.entries) == 15
+    with pytest.raises(InvalidArgument, match="narrower"):
+        catalog.search_variants(BY_DOWNLOADS, 15, 15)
+
+
+def test_lists_that_no_longer_fit_in_memory_are_found_again(make_catalog: MakeCatalog) -> None:
+    catalog = make_catalog(listing=ListingSettings(page=4, kept_repos=4, kept_generations=2))
+    first = catalog.search_repos(BY_DOWNLOADS, 6, "")
+    for number in range(4):
+        catalog.search_repos(CatalogQuery(search=f"model-0{number}"), 6, "")
+    assert first.next_token is not None
+
+    rest = catalog.search_repos(BY_DOWNLOADS, 6, first.next_token)
+
+    assert [repo.repo for repo in (*first.repos, *rest.repos)] == list(REPOS)
 
 
 def test_a_repository_that_vanished_is_left_out_and_the_page_stays(
