@@ -1,5 +1,7 @@
 // The router's REST API: one function per request, one error class for everything that fails.
 
+import { sentence } from "./format.js";
+
 /** What a request ended with when it did not end well; `message` is a sentence for a person. */
 export class ApiError extends Error {
   /**
@@ -50,13 +52,6 @@ async function request(method, path, { body, headers = {}, signal } = {}) {
     status: response.status,
     retryAfter: seconds(response.headers.get("Retry-After")),
   });
-}
-
-/** API messages start lower-case and end without a full stop; a page shows sentences. */
-function sentence(message) {
-  if (typeof message !== "string" || message === "") return "";
-  const text = message[0].toUpperCase() + message.slice(1);
-  return /[.!?)/]$/.test(text) ? text : `${text}.`;
 }
 
 /** `Retry-After` (RFC 9110, section 10.2.3): seconds or a date. */

@@ -38,6 +38,13 @@ export const count = (value) => COMPACT.format(value ?? 0);
 /** What a model is called: its display name, or the name of its first file. */
 export const titleOf = (model) => model.display_name || model.name.split("/").at(-1);
 
+/** The router's messages start lower-case and end without a full stop; a page shows sentences. */
+export function sentence(message) {
+  if (typeof message !== "string" || message === "") return "";
+  const text = message[0].toUpperCase() + message.slice(1);
+  return /[.!?/]$/.test(text) ? text : `${text}.`;
+}
+
 /** `1 node`, `2 nodes`. */
 export const plural = (value, word) => `${value} ${word}${value === 1 ? "" : "s"}`;
 

@@ -9,9 +9,9 @@ from tests.dashboard.browser import chromium, watched_page
 from tests.dashboard.fake_api import FakeApi, serving
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """A headless Chromium."""
+    """A headless Chromium; gone after this folder, because its event loop is in others' way."""
     with chromium() as running:
         yield running
 

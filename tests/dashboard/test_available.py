@@ -82,7 +82,7 @@ def test_registering_shows_the_result_and_its_warnings_in_place(api: FakeApi, pa
 
     row = page.locator(".variant").first
     expect(row).to_contain_text("Registered")
-    expect(row).to_contain_text("no online node has enough memory")
+    expect(row).to_contain_text("No online node has enough memory.")
     expect(page.locator(".variant").last.get_by_role("button")).to_have_text("Register")
     [call] = api.calls_of("POST", "/api/models/register")
     assert call.body == {"repo": "qwen/Qwen3-8B-GGUF", "filename": "Qwen3-8B-Q4_K_M.gguf"}

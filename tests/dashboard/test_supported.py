@@ -201,7 +201,7 @@ def test_a_failure_an_offline_node_and_a_note_are_explained(api: FakeApi, page: 
     card = open_supported(api, page)
 
     rows = card.get_by_role("listitem")
-    expect(rows.nth(0)).to_contain_text("the disk is full")
+    expect(rows.nth(0)).to_contain_text("The disk is full.")
     expect(rows.nth(1)).to_contain_text("Waiting for the node")
     expect(rows.nth(1)).not_to_contain_text("MB/s")
     expect(rows.nth(2)).to_contain_text("waiting 38 s: the Hub limits requests")

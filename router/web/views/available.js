@@ -2,7 +2,7 @@
 
 import * as api from "../api.js";
 import { KeyedList, h, linked, outside, setHidden, setText } from "../dom.js";
-import { ago, bytes, clock, count, day, plural } from "../format.js";
+import { ago, bytes, clock, count, day, plural, sentence } from "../format.js";
 import { icon } from "../icons.js";
 import { placements } from "../placement.js";
 import { setAddress } from "../tabs.js";
@@ -107,7 +107,7 @@ export function startAvailable(panel, store, way) {
     row.busy();
     try {
       const model = await api.register(row.item.repo, row.item.filename);
-      row.registered(model.warnings ?? []);
+      row.registered((model.warnings ?? []).map(sentence));
       toasts.good(`${row.item.display_name || model.name} is registered.`);
     } catch (error) {
       row.failed(error);

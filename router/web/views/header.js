@@ -30,6 +30,7 @@ export function startHeader(store) {
 
 function summary(store) {
   const nodes = [...store.nodes.values()];
+  if (nodes.length === 0) return "No nodes yet";
   const online = nodes.filter((node) => node.status === "online").length;
   const active = [...store.tasks.values()].filter((task) => ACTIVE.has(task.status));
   const words = [`${online} of ${plural(nodes.length, "node")} online`];

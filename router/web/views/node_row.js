@@ -2,7 +2,7 @@
 
 import * as api from "../api.js";
 import { h, setAttribute, setHidden, setText } from "../dom.js";
-import { bytes, clock, percent, speed, timeLeft, titleOf } from "../format.js";
+import { bytes, clock, percent, sentence, speed, timeLeft, titleOf } from "../format.js";
 import { setIcon } from "../icons.js";
 import * as toasts from "../toasts.js";
 
@@ -130,7 +130,7 @@ function doneText({ kind, task, verifiedAt }, model) {
 /** The error, or the router's note, or where the bytes came from. */
 function noteText({ kind, task }) {
   if (!task || kind === "missing") return "";
-  if (kind === "failed") return task.error?.message ?? "";
+  if (kind === "failed") return sentence(task.error?.message);
   if (task.note && kind !== "ready") return task.note;
   const from = SOURCES.filter(([key]) => task.bytes_from?.[key] > 0).map(
     ([key, name]) => `${bytes(task.bytes_from[key])} from ${name}`,
