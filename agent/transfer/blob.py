@@ -321,8 +321,11 @@ class BlobDownload:
             self._changed.notify_all()
 
     def _flush(self) -> None:
-        while not self._is_over() and not self._is_complete():
+        """Ends after a last flush, so that a kill while hashing goes on costs nothing."""
+        complete = False
+        while not complete and not self._is_over():
             self._partial.wait_unflushed(self._options.window_bytes // 4, _FLUSH_SECONDS)
+            complete = self._is_complete()
             if self._is_over():
                 return
             try:

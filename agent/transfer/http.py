@@ -142,8 +142,8 @@ class TlsStream:
     """TLS over a blocking socket.
 
     `SSLSocket` gives one record (16 KiB at most) a call and asks the kernel twice for each. Here
-    the kernel is asked for many records at once, and all that came are given in one call: a third
-    less of processor time (ADR 2).
+    the kernel is asked for many records at once, and all that came are given in one call: half the
+    processor time (ADR 2).
     """
 
     def __init__(self, raw: socket.socket, context: ssl.SSLContext, host: str) -> None:
