@@ -1,7 +1,6 @@
 """What a GGUF header tells, and what a hostile one costs."""
 
 import struct
-import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -322,13 +321,7 @@ def fuzz(seeds: range) -> int:
     return readable
 
 
-def test_thousands_of_broken_headers_are_read_or_refused() -> None:
-    readable = fuzz(range(4000))
+def test_twenty_thousand_broken_headers_are_read_or_refused() -> None:
+    readable = fuzz(range(20_000))
 
-    assert 0 < readable < 4000
-
-
-if __name__ == "__main__":
-    # The long sweep: `python -m tests.hub.test_gguf_header`.
-    began = time.monotonic()
-    print(f"{fuzz(range(20_000))} of 20000 readable, {time.monotonic() - began:.1f} s")
+    assert 0 < readable < 20_000
