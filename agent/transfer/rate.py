@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-_BURST_SECONDS = 0.1
+_BURST_SECONDS = 0.25
 _LONGEST_WAIT_SECONDS = 60.0  # the system's clock types have an end
 
 

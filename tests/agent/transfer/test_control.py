@@ -222,8 +222,8 @@ def test_all_threads_together_stay_below_the_rate() -> None:
     for thread in threads:
         thread.join()
 
-    # 0.8 s worth of bytes; the bucket may lend a tenth of a second, never more.
-    assert time.monotonic() - began >= 0.65
+    # 0.8 s worth of bytes; the bucket may lend a quarter of a second, never more.
+    assert time.monotonic() - began >= 0.5
 
 
 def test_a_rate_that_is_lifted_lets_everybody_go_at_once() -> None:
