@@ -115,7 +115,7 @@ def test_a_cancelled_task_is_not_a_success(router: FakeRouter, cli: Cli) -> None
 def test_a_retried_task_is_followed_to_the_end_of_its_next_attempt(
     router: FakeRouter, cli: Cli
 ) -> None:
-    router.watch = [[failed(1), task(1, DOWNLOADING, attempt=2), task(1, COMPLETED, attempt=2)]]
+    router.watch = [[failed(1), task(1, DOWNLOADING, attempt=2)], [task(1, COMPLETED, attempt=2)]]
 
     result = cli("task", "watch", "t-1")
 
@@ -176,10 +176,10 @@ def test_a_watch_survives_a_router_that_stops_and_starts_again(
 
 def test_a_silent_watch_over_a_restart_knows_that_the_router_is_back(router: FakeRouter) -> None:
     watching, over = threading.Event(), threading.Event()
-    router.watch = [[watching.set, lambda: over.wait(30)] for _ in range(2)]
+    router.watch = [[watching.set, lambda: over.wait(60)] for _ in range(2)]
 
     with Terminal(["task", "watch"], router.address, columns=80, lines=24) as terminal:
-        assert watching.wait(30)
+        assert watching.wait(60)
         eventually(lambda: "waiting for tasks" in terminal.text())
         over.set()
         router.stop()
@@ -187,7 +187,7 @@ def test_a_silent_watch_over_a_restart_knows_that_the_router_is_back(router: Fak
         over.clear()
         watching.clear()
         router.start()
-        assert watching.wait(30)
+        assert watching.wait(60)
         eventually(lambda: "the router is away" not in terminal.text())
         over.set()
 
@@ -244,7 +244,7 @@ def test_ctrl_c_detaches_cancels_nothing_and_says_how_to_come_back(
     tasks = [task(number) for number in range(1, count + 1)]
     _ordered(router, *tasks)
     watching, over = threading.Event(), threading.Event()
-    router.watch = [[moving(1, GB, 1, 1), watching.set, lambda: over.wait(30)]]
+    router.watch = [[moving(1, GB, 1, 1), watching.set, lambda: over.wait(60)]]
 
     process = subprocess.Popen(
         [sys.executable, "-m", "cli", "model", "download", MODEL, "--all"],
@@ -253,11 +253,11 @@ def test_ctrl_c_detaches_cancels_nothing_and_says_how_to_come_back(
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert watching.wait(30)
+    assert watching.wait(60)
     assert process.stderr is not None
     line = process.stderr.readline()
     process.send_signal(signal.SIGINT)
-    _, rest = process.communicate(timeout=30)
+    _, rest = process.communicate(timeout=60)
     over.set()
 
     assert line
