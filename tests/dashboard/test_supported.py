@@ -1,10 +1,8 @@
 """The tab of registered models: ordering them and watching them arrive."""
 
-import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.dashboard.fake_api import FakeApi, Refusal, model, node, task
-from tests.support import eventually
 
 QWEN = "hf/qwen/Qwen3-8B-GGUF/Qwen3-8B-Q4_K_M.gguf"
 GEMMA = "hf/google/gemma-3-GGUF/gemma-3-Q4_K_M.gguf"
@@ -132,29 +130,27 @@ def test_a_bar_follows_the_bytes_to_the_end_without_moving_the_page(
     assert below.bounding_box() == place
 
 
-@pytest.mark.parametrize(
-    ("status", "button", "verb"),
-    [
-        ("downloading", "Pause: atlas", "pause"),
-        ("paused", "Resume: atlas", "resume"),
-        ("downloading", "Cancel: atlas", "cancel"),
-        ("failed", "Try again: atlas", "retry"),
-    ],
-)
-def test_a_download_is_steered_from_its_row(
-    api: FakeApi, page: Page, status: str, button: str, verb: str
-) -> None:
+def test_a_download_is_steered_from_its_row(api: FakeApi, page: Page) -> None:
     api.put("node", node("atlas"))
     api.put("model", model(QWEN))
-    api.put("task", task(QWEN, "atlas", status=status))
+    api.put("task", task(QWEN, "atlas", status="downloading"))
     card = open_supported(api, page)
-    if status == "paused":
-        card.get_by_role("button", name="Nodes of").click()
 
-    card.get_by_role("button", name=button).click()
+    for button, said in (
+        ("Pause", "Paused"),
+        ("Resume", "Waiting"),
+        ("Cancel", "Cancelled"),
+        ("Start again", "Waiting"),
+    ):
+        card.get_by_role("button", name=f"{button}: atlas").click()
+        expect(card.get_by_role("listitem")).to_contain_text(said)
+    error = {"code": "disk_full", "message": "the disk is full", "retryable": True}
+    api.put("task", task(QWEN, "atlas", status="failed", error=error))
+    card.get_by_role("button", name="Try again: atlas").click()
 
-    eventually(lambda: api.calls_of("POST", f"/api/tasks/{TASK}/{verb}"))
-    expect(card.get_by_role("button", name=button)).to_have_count(0)
+    expect(card.get_by_role("listitem")).to_contain_text("Waiting")
+    asked = [call.path.rpartition("/")[2] for call in api.calls if "/api/tasks/" in call.path]
+    assert asked == ["pause", "resume", "cancel", "retry", "retry"]
 
 
 def test_a_second_click_on_cancel_does_not_start_again(api: FakeApi, page: Page) -> None:
