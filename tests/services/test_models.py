@@ -255,7 +255,7 @@ def test_a_model_registered_after_a_node_listed_its_files_is_ready_at_once(world
 
 
 def test_an_inventory_that_comes_while_a_model_is_registered_is_not_lost(world: World) -> None:
-    manifest = world.register().model.manifest
+    world.register()
     world.models.unregister(NAME)
     session = world.connect()
     taken: list[threading.Thread] = []

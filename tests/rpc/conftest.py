@@ -1,0 +1,37 @@
+"""The real router over a hub that can misbehave. Tests of one file share them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from router.config import Timers
+from tests.fakes.hub import FaultyHub, make_repo
+from tests.fakes.running_router import RunningRouter
+
+REPO = "owner/tiny-GGUF"
+FILE = "tiny-Q4_K_M.gguf"
+NAME = f"hf/{REPO}/{FILE}"
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyHub]:
+    """Three repositories of small files."""
+    folder = tmp_path_factory.mktemp("hub")
+    make_repo(folder, REPO, {FILE: 1000, "tiny-Q8_0.gguf": 2000})
+    for number in range(3):
+        make_repo(folder, f"owner/spare-{number}-GGUF", {"spare-Q8_0.gguf": 500 + number})
+    make_repo(folder, "owner/raw", {"model.safetensors": 700, "config.json": b"{}"})
+    make_repo(folder, "owner/gated-GGUF", {"gated-Q8_0.gguf": 300})
+    with FaultyHub(folder) as running:
+        running.gate("owner/gated-GGUF", "a token that the router lacks")
+        yield running
+
+
+@pytest.fixture
+def router(hub: FaultyHub, tmp_path: Path) -> Iterator[RunningRouter]:
+    """A fresh router."""
+    hub.heal()
+    timers = Timers(heartbeat=0.2, lease=60.0)
+    with RunningRouter(tmp_path, hub.url, timers=timers, max_watches=4) as running:
+        yield running
