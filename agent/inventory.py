@@ -71,6 +71,9 @@ class Inventory:
         self._times = _read_times(times_file)
         self._outdated = asyncio.Event()
         self._outdated.set()
+        self._to_verify = asyncio.Event()
+        self._left: list[StoredFile] = []
+        self._looking = asyncio.Lock()
         self._stopping = threading.Event()
         self._given_up: set[tuple[Path, int]] = set()
         self.holdings: Holdings | None = None  # None before the first look
@@ -83,31 +86,45 @@ class Inventory:
         """Looks and verifies until cancelled."""
         with ThreadPoolExecutor(1, "inventory", initializer=_be_nice) as background:
             try:
-                while True:
-                    await self._outdated.wait()
-                    await self._look(background)
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._look_whenever_outdated())
+                    group.create_task(self._verify_what_is_left(background))
             finally:
                 self._stopping.set()
 
-    async def _look(self, background: ThreadPoolExecutor) -> None:
-        loop = asyncio.get_running_loop()
-        self._outdated.clear()
+    async def _look_whenever_outdated(self) -> None:
+        while True:
+            await self._outdated.wait()
+            self._outdated.clear()
+            async with self._looking:
+                await self._look()
+
+    async def _look(self) -> None:
         try:
-            files = await loop.run_in_executor(background, self._store.inventory)
+            files = await asyncio.to_thread(self._store.inventory)
         except (StoreError, OSError) as error:
             log.error("the store cannot be listed", cause=str(error))
             return
-        unverified = [f for f in files if f.sha256 is None and _key(f) not in self._given_up]
-        held = await loop.run_in_executor(background, self._held, files)
-        holdings = Holdings(held, partial=bool(unverified))
+        held = await asyncio.to_thread(self._held, files)
+        self._left = [f for f in files if f.sha256 is None and _key(f) not in self._given_up]
+        holdings = Holdings(held, partial=bool(self._left))
         if holdings != self.holdings:
             self.holdings = holdings
             self._changed()
-        for file in unverified:
-            await loop.run_in_executor(background, self._verify, file)
-            if self._outdated.is_set():
-                return
-        if unverified:
+        if self._left:
+            self._to_verify.set()
+
+    async def _verify_what_is_left(self, background: ThreadPoolExecutor) -> None:
+        """One file after the other; reading one may take minutes, and looking goes on meanwhile."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._to_verify.wait()
+            while self._left:
+                file = self._left[0]
+                await loop.run_in_executor(background, self._verify, file)
+                async with self._looking:  # who began to look before would list it once more
+                    self._left = [other for other in self._left if _key(other) != _key(file)]
+            self._to_verify.clear()
             self._outdated.set()
 
     def _held(self, files: list[StoredFile]) -> tuple[Held, ...]:

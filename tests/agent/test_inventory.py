@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from agent.inventory import Holdings, Inventory
-from agent.store import Store
+from agent.manifest import ManifestFile
+from agent.store import FileState, Found, Store
 from tests.agent.support import COMMIT
 
 pytestmark = pytest.mark.anyio
@@ -18,11 +20,11 @@ pytestmark = pytest.mark.anyio
 class Watched:
     """An inventory and the changes it announces."""
 
-    def __init__(self, folder: Path, now: float = 1000.0) -> None:
+    def __init__(self, folder: Path, now: float = 1000.0, store: Store | None = None) -> None:
         self.seen: list[Holdings] = []
         self._change = asyncio.Event()
         self.inventory = Inventory(
-            Store(folder / "models", folder / "state"),
+            store or Store(folder / "models", folder / "state"),
             folder / "times.json",
             self._changed,
             clock=lambda: now,
@@ -104,6 +106,41 @@ async def test_a_new_file_is_noticed_when_asked_to_look_again(tmp_path: Path) ->
         holdings = await watched.until(lambda holdings: holdings.held)
 
     assert holdings.held[0].file.path == "a.gguf"
+
+
+class SlowStore(Store):
+    """A store in which reading `a.gguf` takes until `read` is set."""
+
+    read = threading.Event()
+
+    def verify(self, found: Found, stopped: Callable[[], bool] = lambda: False) -> Found | None:
+        """See `Store`."""
+        if found.file.path == "a.gguf":
+            assert self.read.wait(30)
+        return super().verify(found, stopped)
+
+
+async def test_a_file_that_arrives_is_told_while_another_one_is_still_being_read(
+    tmp_path: Path,
+) -> None:
+    put(tmp_path, "a.gguf", b"found at the start")
+    store = SlowStore(tmp_path / "models", tmp_path / "state")
+    watched = Watched(tmp_path, store=store)
+    async with looking(watched):
+        await watched.until(lambda holdings: holdings.partial)
+        put(tmp_path, "b.gguf", b"fetched meanwhile")
+        arrived = next(file for file in store.inventory() if file.path == "b.gguf")
+        expected = ManifestFile("b.gguf", arrived.size_bytes, None, "")
+        store.verify(Found(expected, FileState.UNVERIFIED, arrived.location))
+        watched.inventory.look_again()
+
+        meanwhile = await watched.until(lambda holdings: holdings.held)
+        store.read.set()
+        in_the_end = await watched.until(lambda holdings: not holdings.partial)
+
+    assert meanwhile.partial
+    assert [held.file.path for held in meanwhile.held] == ["b.gguf"]
+    assert [held.file.path for held in in_the_end.held] == ["a.gguf", "b.gguf"]
 
 
 async def test_the_time_of_verification_stays_over_restarts(tmp_path: Path) -> None:

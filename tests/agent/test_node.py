@@ -204,6 +204,7 @@ async def test_partials_stay_while_some_manifest_of_the_assignment_cannot_be_rea
         kept = list(bench.files.discarded)
         report = await talk.report(lambda report: report.assignment_revision == 2)
         await talk.assign(3)
+        bench.transfers[0].end(TransferStopped())
         await until(lambda: bench.files.discarded)
 
     told = next(told for told in report.tasks if told.task_id == "bad")
