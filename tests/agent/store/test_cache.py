@@ -360,6 +360,24 @@ def test_bytes_beyond_the_window_wait_for_a_flush(open_store: Callable[[], Store
     assert store.find(MODEL)[0].partial_bytes == 2000
 
 
+def test_the_journal_says_nothing_of_bytes_that_could_not_be_flushed(
+    open_store: Callable[[], Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store()
+    partial = store.open_partial(MODEL, MODEL.files[0])
+    partial.write(memoryview(CONTENT), 0, Origin.HUB)
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with pytest.raises(StoreError) as raised:
+        partial.flush()
+
+    assert raised.value.code == "store_failed"
+    assert store.find(MODEL)[0].partial_bytes == 0
+
+
 def test_a_content_can_be_looked_up_by_its_digest(open_store: Callable[[], Store]) -> None:
     store = open_store()
     put(store, MODEL, CONTENT)

@@ -50,6 +50,7 @@ def test_stopping_ends_a_thread_that_waits_for_bytes(scene: Scene) -> None:
 
     running.stop()
 
+    eventually(lambda: not [t for t in threading.enumerate() if t.name.startswith("transfer-")])
     partial = scene.store.find(scene.manifest)[0]
     assert (partial.state, partial.partial_bytes) == (FileState.PARTIAL, 400 * KIB)
     scene.assert_nothing_visible()

@@ -277,10 +277,10 @@ def test_a_silent_connection_is_broken_and_its_bytes_are_kept(scene: Scene) -> N
         bent(scene.source, cut(Ending.SILENCE), lambda asked: asked.start == 0)
     )
 
-    scene.transfer(stall_seconds=0.3).run()
+    scene.transfer(stall_seconds=1.0).run()
 
     scene.assert_whole()
-    assert scene.source.bytes_served == 4 * MIB
+    assert scene.source.bytes_served <= 5 * MIB
 
 
 def test_a_source_that_stays_silent_ends_as_stalled(scene: Scene) -> None:
