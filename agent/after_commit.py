@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,9 +51,9 @@ class Arrivals:
     may be announced twice. Safe for several threads.
     """
 
-    def __init__(self, record: Path, lock: contextlib.AbstractContextManager[object]) -> None:
+    def __init__(self, record: Path) -> None:
         self._record = record
-        self._lock = lock
+        self._lock = threading.Lock()
         self._waiting = _read(record)
 
     @property

@@ -112,13 +112,15 @@ class LinkFolder:
         return _Made(str(target), 0)
 
     def _folder_is_there(self, folder: Path) -> bool:
+        # A link on the way would lead what is made here to somebody else's place.
+        root, real = self._root.resolve(), folder.resolve()
+        if real != root and root not in real.parents:
+            return False
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             return False
-        # A link on the way would lead what is made here to somebody else's place.
-        root, real = self._root.resolve(), folder.resolve()
-        return real == root or root in real.parents
+        return True
 
     def _remove(self, names: Iterable[str]) -> None:
         """Removes own links, and the folders that become empty by it."""
