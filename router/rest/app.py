@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Header, Query, Response, status
-from fastapi.responses import FileResponse, RedirectResponse, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 
 from protos.daemon.ready import version
@@ -14,6 +14,7 @@ from router.domain.catalog import CatalogQuery, Sort
 from router.domain.errors import InvalidArgument, InvalidTarget, Unavailable
 from router.domain.tasks import OrderTarget
 from router.rest import errors
+from router.rest.docs import docs_page
 from router.rest.events import Events
 from router.rest.guard import Guard
 from router.rest.shapes import (
@@ -77,7 +78,7 @@ def create_app(edge: Edge) -> FastAPI:
     app.include_router(_models(edge), prefix="/api", tags=["models"])
     app.include_router(_tasks(edge), prefix="/api", tags=["tasks"])
     app.include_router(_nodes(edge), prefix="/api", tags=["nodes"])
-    app.include_router(_pages(edge), include_in_schema=False)
+    app.include_router(_pages(edge, app), include_in_schema=False)
     app.mount("/dashboard", StaticFiles(directory=_WEB), name="dashboard")
     return app
 
@@ -262,7 +263,7 @@ def _nodes(edge: Edge) -> APIRouter:
     return routes
 
 
-def _pages(edge: Edge) -> APIRouter:
+def _pages(edge: Edge, app: FastAPI) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/")
@@ -274,8 +275,8 @@ def _pages(edge: Edge) -> APIRouter:
         return FileResponse(_WEB / "index.html")
 
     @routes.get("/docs")
-    def docs() -> FileResponse:
-        return FileResponse(_WEB / "docs.html")
+    def docs() -> HTMLResponse:
+        return HTMLResponse(docs_page(app.openapi()))
 
     @routes.get("/metrics")
     def metrics() -> Response:

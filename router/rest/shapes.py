@@ -6,7 +6,7 @@ Times are RFC 3339 in UTC, sizes in bytes, speeds in bytes per second.
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
 from router.domain.catalog import CatalogRepo, ModelFile
 from router.domain.models import Holding, Manifest, Model, ModelView, file_url
@@ -22,6 +22,18 @@ def rfc3339(moment: datetime) -> str:
 
 
 Moment = Annotated[datetime, PlainSerializer(rfc3339, return_type=str)]
+
+
+def _unicode(text: str) -> str:
+    """Refuses half of a surrogate pair, which JSON can write and nobody can store."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the text is not Unicode") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
 
 
 class Shape(BaseModel):
@@ -265,11 +277,11 @@ class RegisterRequest(Shape):
 
     model_config = ConfigDict(extra="forbid")
 
-    repo: str
-    filename: str | None = None
-    revision: str | None = None
-    display_name: str | None = None
-    chat_template: str | None = None
+    repo: Text
+    filename: Text | None = None
+    revision: Text | None = None
+    display_name: Text | None = None
+    chat_template: Text | None = None
 
 
 class Registered(Shape):
@@ -328,9 +340,9 @@ class DownloadRequest(Shape):
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-    model_name: str
-    target: str | None = None
-    node_ids: list[str] = Field(default_factory=list)
+    model_name: Text
+    target: Text | None = None
+    node_ids: list[Text] = Field(default_factory=list)
 
 
 class TaskIds(Shape):

@@ -13,11 +13,14 @@ from protos.llmrouter.v1 import (
     agent_pb2_grpc,
     catalog_pb2_grpc,
     download_pb2_grpc,
+    node_pb2,
     node_pb2_grpc,
+    registration_pb2,
     registration_pb2_grpc,
 )
 from router.app import Router
 from router.config import Config, Timers
+from tests.support import eventually
 
 PATIENCE_SECONDS = 30.0
 
@@ -92,6 +95,23 @@ class RunningRouter:
         assert self._stop is not None
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(PATIENCE_SECONDS)
+
+    def clear(self) -> None:
+        """Forgets every model and node, and the nodes' tasks with them. No agent may be left."""
+        models, nodes = self.call.registration, self.call.node
+        for model in models.ListModels(registration_pb2.ListModelsRequest()).models:
+            models.UnregisterModel(
+                registration_pb2.UnregisterModelRequest(model_name=model.model_name, force=True)
+            )
+        for node in nodes.ListNodes(node_pb2.ListNodesRequest()).nodes:
+            request = node_pb2.GetNodeRequest(node_id=node.node_id)
+            eventually(
+                lambda asked=request: (
+                    nodes.GetNode(asked).node.status  # type: ignore[misc]
+                    == node_pb2.NODE_STATUS_OFFLINE
+                )
+            )
+            nodes.RemoveNode(node_pb2.RemoveNodeRequest(node_id=node.node_id))
 
     def _run(self) -> None:
         try:

@@ -28,10 +28,27 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyHub]:
         yield running
 
 
-@pytest.fixture
-def router(hub: FaultyHub, tmp_path: Path) -> Iterator[RunningRouter]:
-    """A fresh router."""
-    hub.heal()
+@pytest.fixture(scope="module")
+def shared_router(
+    hub: FaultyHub, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningRouter]:
+    """One router for the tests of a file."""
+    folder = tmp_path_factory.mktemp("router")
     timers = Timers(heartbeat=0.2, lease=60.0)
-    with RunningRouter(tmp_path, hub.url, timers=timers, max_watches=4) as running:
+    with RunningRouter(folder, hub.url, timers=timers, max_watches=4) as running:
         yield running
+
+
+@pytest.fixture
+def router(shared_router: RunningRouter) -> Iterator[RunningRouter]:
+    """A router that knows nothing yet."""
+    yield shared_router
+    shared_router.clear()
+
+
+@pytest.fixture
+def troubled(hub: FaultyHub, tmp_path: Path) -> Iterator[RunningRouter]:
+    """A router that may learn to mistrust its hub; the hub is well again afterwards."""
+    with RunningRouter(tmp_path, hub.url) as running:
+        yield running
+    hub.heal()

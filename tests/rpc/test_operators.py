@@ -124,24 +124,25 @@ def test_every_documented_error_of_registration(router: RunningRouter) -> None:
 
 
 def test_a_hub_in_trouble_is_named_with_the_time_to_wait(
-    router: RunningRouter, hub: FaultyHub
+    troubled: RunningRouter, hub: FaultyHub
 ) -> None:
     ask = registration.RegisterModelRequest(repo="owner/spare-0-GGUF")
     hub.always("/api/models/owner/spare-0-GGUF*", rate_limited(7))
-    limited = refused(router.call.registration.RegisterModel, ask)
-    hub.heal()
+    limited = refused(troubled.call.registration.RegisterModel, ask)
 
     assert (limited.code, limited.reason) == ("UNAVAILABLE", "HUB_RATE_LIMITED")
     assert limited.retry is not None
     assert 0 < limited.retry <= 8
-    assert router.call.registration.ListModels(registration.ListModelsRequest()).models == []
+    assert troubled.call.registration.ListModels(registration.ListModelsRequest()).models == []
 
 
-def test_a_hub_that_answers_no_sense_is_unavailable(router: RunningRouter, hub: FaultyHub) -> None:
+def test_a_hub_that_answers_no_sense_is_unavailable(
+    troubled: RunningRouter, hub: FaultyHub
+) -> None:
     hub.always("/api/models/owner/spare-1-GGUF*", Answer(200, b"not json"))
     ask = registration.RegisterModelRequest(repo="owner/spare-1-GGUF")
 
-    answer = refused(router.call.registration.RegisterModel, ask)
+    answer = refused(troubled.call.registration.RegisterModel, ask)
 
     assert (answer.code, answer.reason) == ("UNAVAILABLE", "HUB_UNAVAILABLE")
 
