@@ -153,7 +153,7 @@ class Store(Protocol):
         """The node with this id."""
 
     def nodes_named(self, name: str) -> list[Node]:
-        """The nodes with this name."""
+        """The nodes with this name, by id."""
 
     def nodes(
         self, *, after: tuple[str, str] | None = None, limit: int | None = None

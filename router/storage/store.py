@@ -232,8 +232,9 @@ class PeeweeStore:
         return next(iter(self._nodes(NodeRow.select().where(NodeRow.node_id == node_id))), None)
 
     def nodes_named(self, name: str) -> list[Node]:
-        """The nodes with this name."""
-        return self._nodes(NodeRow.select().where(NodeRow.name == name))
+        """The nodes with this name, by id."""
+        query = NodeRow.select().where(NodeRow.name == name).order_by(NodeRow.node_id)
+        return self._nodes(query)
 
     def nodes(
         self, *, after: tuple[str, str] | None = None, limit: int | None = None
