@@ -5,7 +5,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +19,7 @@ from agent.store.partial import (
     WINDOW_BYTES,
     Partial,
     durable_bytes,
+    make_partial_of,
     remove_partial,
     sync_folder,
 )
@@ -466,6 +467,41 @@ class Store:
         except OSError:
             temporary.symlink_to(os.path.relpath(content, blob.parent))
         temporary.replace(blob)
+
+    # When a disk forgets
+
+    def discredit(self, location: Path, sha256: str) -> None:
+        """Notes that a file has turned out to have another content than was verified.
+
+        Whoever wants the registered content fetches it again.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            self._remember(location, sha256, "", BytesFrom())
+
+    def salvage(self, file: StoredFile, good: Iterable[tuple[int, int]]) -> bool:
+        """Takes a damaged file out of sight, and keeps its `good` ranges as an unfinished file.
+
+        Fetching it again then brings only the others; its registered digest decides in the end.
+        False, and nothing is changed, when the file has other names too or is being fetched now.
+        """
+        wanted = ManifestFile(file.path, file.size_bytes, file.sha256, url="")
+        manifest = Manifest(file.path, file.repo, file.commit, file.commit, "", (wanted,))
+        own = self._layout.repo(file.repo) / "blobs"
+        claim = self.try_claim(manifest, wanted)
+        if claim is None:
+            return False
+        try:
+            stat = file.location.stat()
+            if file.sha256 is None or file.location.parent != own or stat.st_nlink != 1:
+                return False
+            partial = self._layout.partial(manifest, wanted)
+            make_partial_of(file.location, partial, file.sha256, good)
+        except OSError as error:
+            raise store_error(error, f"setting {file.path} aside") from error
+        finally:
+            claim.release()
+        self._verified.forget_missing()
+        return True
 
     # Looking
 

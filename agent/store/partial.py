@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 from agent.store import journal
@@ -219,6 +220,23 @@ class Partial:
         new = self._spans.add(start, end)
         if new:
             self._from = self._from.plus(origin, new)
+
+
+def make_partial_of(
+    path: Path, partial: Path, identity: str, good: Iterable[tuple[int, int]]
+) -> None:
+    """Makes a file an unfinished one that lacks all but the `good` ranges. Raises `OSError`."""
+    remove_partial(partial)
+    stat = path.stat()
+    entries = Journal.create(partial.with_name(f"{partial.name}.journal"), stat.st_size, identity)
+    try:
+        entries.append(Range(start, end, Origin.DISK) for start, end in good)
+    finally:
+        entries.close()
+    path.chmod(stat.st_mode | 0o600)
+    path.rename(partial)
+    sync_folder(path.parent)
+    sync_folder(partial.parent)
 
 
 def remove_partial(path: Path) -> None:
