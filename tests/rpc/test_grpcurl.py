@@ -1,6 +1,7 @@
 """Strangers' tools, by reflection alone: grpcurl and buf curl."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,6 @@ import pytest
 from tests.fakes.agent import FakeAgent
 from tests.fakes.running_router import RunningRouter
 from tests.rpc.conftest import FILE, NAME, REPO
-
-Call = Callable[[str, dict[str, Any]], list[dict[str, Any]]]
 
 BUF = Path(sys.executable).parent / "buf"
 
@@ -48,12 +47,22 @@ def buf_curl(router: RunningRouter, method: str, request: dict[str, Any]) -> str
 
 
 def documents(text: str) -> Iterator[dict[str, Any]]:
-    """The JSON documents that follow one another."""
-    decoder = json.JSONDecoder()
+    """The JSON documents that follow one another, with the names of fields as in the protos.
+
+    Protobuf allows `taskId` and `task_id` alike, and the tools differ in what they print.
+    """
+    decoder = json.JSONDecoder(object_pairs_hook=_named_as_in_protos)
     while text := text.strip():
         document, end = decoder.raw_decode(text)
         yield document
         text = text[end:]
+
+
+def _named_as_in_protos(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {
+        re.sub("[A-Z]", lambda capital: f"_{capital[0].lower()}", name): value
+        for name, value in pairs
+    }
 
 
 @pytest.mark.parametrize("tool", [grpcurl, buf_curl])
@@ -67,10 +76,10 @@ def test_a_stranger_s_tool_does_the_main_job(
     [registered] = call("RegistrationService/RegisterModel", repo=REPO, file=FILE)
     with FakeAgent(router.call.agent) as agent:
         [started] = call("DownloadService/StartDownload", modelName=NAME, target="ORDER_TARGET_ALL")
-        task_id = started["order"]["tasks"][0]["taskId"]
+        task_id = started["order"]["tasks"][0]["task_id"]
         agent.complete(agent.assignment(lambda a: a.tasks).tasks[0])
         watched = call("DownloadService/WatchTasks", taskIds=[task_id])
 
     assert page["repos"][0]["repo"] == REPO
-    assert registered["model"]["modelName"] == NAME
+    assert registered["model"]["model_name"] == NAME
     assert watched[-1]["task"]["state"] == "TASK_STATE_COMPLETED"
