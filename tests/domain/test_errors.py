@@ -7,9 +7,10 @@ from router.domain.errors import DomainError
 
 
 def kinds(base: type[DomainError] = DomainError) -> Iterator[type[DomainError]]:
-    """Every class of error."""
+    """Every class of error that the domain defines."""
     for kind in base.__subclasses__():
-        yield kind
+        if kind.__module__ == errors.__name__:
+            yield kind
         yield from kinds(kind)
 
 

@@ -85,7 +85,7 @@ class FakeAgent:
     def report(
         self,
         task: agent_pb2.TaskAssignment,
-        state: common_pb2.TaskState,
+        state: "common_pb2.TaskState.ValueType",
         *,
         done: int = 0,
         error: common_pb2.TaskError | None = None,

@@ -184,11 +184,12 @@ def test_every_documented_error_of_orders_and_tasks(router: RunningRouter) -> No
             answer = refused(call.StartDownload, request)
             assert (answer.code, answer.reason) == (code, reason), request
         task_id = order.tasks[0].task_id
-        for verb, request in (
+        wrong: list[tuple[Any, Any]] = [
             (call.ResumeTask, download.ResumeTaskRequest(task_id=task_id)),
             (call.RetryTask, download.RetryTaskRequest(task_id=task_id)),
-        ):
-            answer = refused(verb, request)
+        ]
+        for verb, asked in wrong:
+            answer = refused(verb, asked)
             assert (answer.code, answer.reason) == ("FAILED_PRECONDITION", "WRONG_STATE")
         busy = refused(
             router.call.registration.UnregisterModel,
@@ -198,15 +199,16 @@ def test_every_documented_error_of_orders_and_tasks(router: RunningRouter) -> No
         call.CancelOrder(download.CancelOrderRequest(order_id=order.order_id))
         again = refused(call.CancelOrder, download.CancelOrderRequest(order_id=order.order_id))
         assert again.reason == "WRONG_STATE"
-    for verb, request, reason in (
+    unknown: list[tuple[Any, Any, str]] = [
         (call.GetTask, download.GetTaskRequest(task_id="no"), "TASK_NOT_FOUND"),
         (call.CancelTask, download.CancelTaskRequest(task_id="no"), "TASK_NOT_FOUND"),
         (call.PauseTask, download.PauseTaskRequest(task_id="no"), "TASK_NOT_FOUND"),
         (call.WatchTasks, download.WatchTasksRequest(task_ids=["no"]), "TASK_NOT_FOUND"),
         (call.GetOrder, download.GetOrderRequest(order_id="no"), "ORDER_NOT_FOUND"),
         (call.CancelOrder, download.CancelOrderRequest(order_id="no"), "ORDER_NOT_FOUND"),
-    ):
-        answer = refused(verb, request)
+    ]
+    for verb, asked, reason in unknown:
+        answer = refused(verb, asked)
         assert (answer.code, answer.reason) == ("NOT_FOUND", reason)
 
 
@@ -302,8 +304,8 @@ def test_health_and_reflection_know_every_service(router: RunningRouter) -> None
 
 
 def test_an_unknown_method_is_unimplemented(router: RunningRouter) -> None:
-    call = router.channel.unary_unary("/llmrouter.v1.CatalogService/Nothing")
+    call: Any = router.channel.unary_unary("/llmrouter.v1.CatalogService/Nothing")
 
     with pytest.raises(grpc.RpcError) as raised:
         call(b"")
-    assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED  # type: ignore[attr-defined]
+    assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED

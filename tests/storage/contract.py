@@ -132,10 +132,28 @@ class StoreContract:
         assert store.evictions("node-1") == store.evictions() == [eviction]
 
     def test_what_is_not_there_is_none(self, store: Store) -> None:
-        assert store.model("x") is store.order("x") is store.task("x") is store.node("x") is None
-        assert store.order_of_request("x") is None
-        assert store.models() == store.orders() == store.tasks() == store.nodes() == []
-        assert store.node_names() == store.ready_counts() == {}
+        lone: list[object] = [
+            find("x")
+            for find in (
+                store.model,
+                store.order,
+                store.task,
+                store.node,
+                store.order_of_request,
+            )
+        ]
+        lists: list[object] = [
+            store.models(),
+            store.orders(),
+            store.tasks(),
+            store.nodes(),
+            store.holdings(),
+            store.evictions(),
+        ]
+        assert lone == [None] * 5
+        assert lists == [[]] * 6
+        assert store.node_names() == {}
+        assert store.ready_counts() == {}
 
     def test_a_transaction_is_all_or_nothing_and_its_news_too(self, store: Store) -> None:
         heard: list[str] = []

@@ -87,7 +87,7 @@ def test_the_migrations_lead_to_the_tables_as_they_are_declared(tmp_path: Path) 
     migrated = _schema(tmp_path / "router.db")
 
     assert migrated == _schema(tmp_path / "declared.db")
-    assert {name for name, _ in migrated} >= {"models", "tasks", "nodes", "catalog"}
+    assert migrated.keys() >= {"models", "tasks", "nodes", "catalog"}
 
 
 def test_an_existing_file_is_opened_with_everything_in_it(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) ->
     assert path.read_bytes().startswith(b"this is a letter")
 
 
-def _schema(path: Path) -> set[tuple[str, tuple[object, ...]]]:
+def _schema(path: Path) -> dict[str, tuple[object, ...]]:
     """Of every table its columns and indexes, without the migrations' own table."""
     connection = sqlite3.connect(path)
     tables = [
@@ -124,7 +124,7 @@ def _schema(path: Path) -> set[tuple[str, tuple[object, ...]]]:
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         if not name.startswith("sqlite_") and "migrat" not in name
     ]
-    found = set()
+    found: dict[str, tuple[object, ...]] = {}
     for table in tables:
         columns = tuple(row[1:] for row in connection.execute(f"PRAGMA table_info({table})"))
         indexes = sorted(
@@ -134,6 +134,6 @@ def _schema(path: Path) -> set[tuple[str, tuple[object, ...]]]:
             )
             for _, name, unique, *_ in connection.execute(f"PRAGMA index_list({table})")
         )
-        found.add((table, (columns, tuple(indexes))))
+        found[table] = (columns, tuple(indexes))
     connection.close()
     return found
