@@ -10,6 +10,7 @@ import click
 
 from agent.config import ByteSize, Config, Label, NodeName, host_name, usual_models_dir
 from agent.identity import DamagedIdentity, DataFolderInUse
+from agent.options import disk_options, engine_options, engines
 from agent.store import StoreError
 from protos.daemon import logs
 from protos.daemon.config import daemon_options
@@ -133,6 +134,8 @@ _ENV = "LLM_ROUTER_AGENT"
     show_envvar=True,
     help="The longest wait between tries to reach the router.",
 )
+@disk_options(_ENV)
+@engine_options(_ENV)
 @daemon_options(_ENV)
 @click.version_option(version(), prog_name="llm-router-agent")
 def main(log_format: str, log_level: str, insecure: bool, **settings: Any) -> None:
@@ -166,6 +169,10 @@ def _config(settings: dict[str, Any]) -> Config:
         stall_seconds=settings["stall"],
         backoff_first_seconds=settings["backoff_first"],
         backoff_max_seconds=settings["backoff_max"],
+        max_store_bytes=settings["max_store"] or None,
+        scrub_interval=settings["scrub_interval"],
+        scrub_rate=settings["scrub_rate"] or None,
+        engines=engines(settings),
         ready_file=settings["ready_file"],
     )
 

@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from agent import host
+from agent.after_commit import Arrival
 from agent.assignment import TaskOrder
 from agent.config import Config
 from agent.connection import Backoff, Connection
+from agent.engines import handover_to
+from agent.handover import Handover
 from agent.host import Gpu
 from agent.identity import data_folder, node_id
 from agent.inventory import Inventory
 from agent.node import Node
+from agent.quota import Quota
 from agent.runner import Runner, Transferring, account_of
+from agent.scrub import Scrub
 from agent.store import Store
 from agent.transfer import RateLimit, Transfer, TransferOptions, TransferProgress
 from agent.urls import FileUrls, UrlDesk
@@ -27,6 +32,7 @@ from protos.llmrouter.v1 import agent_pb2, node_pb2
 log = get_logger(__name__)
 
 STORE_FOLDER = "store"
+SCRUB_FOLDER = "scrub"
 VERIFY_TIMES_FILE = "verify-times.json"
 _STOPPING_SECONDS = DRAIN_SECONDS * 0.7
 
@@ -70,9 +76,15 @@ async def _serving(
     )
     rate = RateLimit(config.max_rate)
     loop = asyncio.get_running_loop()
+    quota = Quota(store, config.max_store_bytes, node.wanted)
+    handover = handover_to(config.engines, store, folder)
 
     def new_transfer(order: TaskOrder) -> Transferring:
-        return _Fetch(order, config, store, rate, desk, loop)
+        return _Fetch(order, config, store, rate, desk, loop, quota, handover)
+
+    def store_changed() -> None:
+        node.inventory_changed()
+        handover.wake()
 
     runner = Runner(
         store,
@@ -82,12 +94,22 @@ async def _serving(
         max_concurrent=config.max_concurrent,
         listener=node,
     )
-    inventory = Inventory(store, folder / VERIFY_TIMES_FILE, node.inventory_changed)
+    inventory = Inventory(store, folder / VERIFY_TIMES_FILE, store_changed)
+    scrub = Scrub(
+        store,
+        folder / SCRUB_FOLDER,
+        interval=config.scrub_interval,
+        rate=config.scrub_rate,
+        wanted=lambda: node.models,
+        changed=inventory.look_again,
+    )
     connection = Connection(
         config.router, node, Backoff(config.backoff_first_seconds, config.backoff_max_seconds)
     )
     node.follow(runner, inventory)
-    async with _background(inventory.run(), node.keep_ledger(), connection.run()):
+    async with _background(
+        inventory.run(), node.keep_ledger(), connection.run(), scrub.run(), handover.run()
+    ):
         try:
             yield
         finally:
@@ -108,7 +130,13 @@ class _Fetch:
         rate: RateLimit,
         desk: UrlDesk,
         loop: asyncio.AbstractEventLoop,
+        quota: Quota,
+        handover: Handover,
     ) -> None:
+        self._order = order
+        self._snapshot = store.snapshot(order.manifest)
+        self._quota = quota
+        self._handover = handover
         self._urls = FileUrls(
             order.task_id, desk, loop, hub_url=config.hub_url, token=config.hf_token
         )
@@ -127,7 +155,10 @@ class _Fetch:
 
     def run(self) -> None:
         """See `Transferring`."""
-        self._transfer.run()
+        manifest = self._order.manifest
+        with self._quota.room_for(manifest):
+            self._transfer.run()
+        self._handover.arrived(Arrival(self._order.task_id, manifest, self._snapshot))
 
     def stop(self, keep_partial: bool = True) -> None:
         """See `Transferring`."""

@@ -17,6 +17,19 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True)
+class Engines:
+    """Where inference engines on this node look for models, and what tells them to look again."""
+
+    view_llama_server: Path | None
+    view_lmstudio: Path | None
+    view_ollama: Path | None
+    ollama_url: str
+    llama_server_url: str | None
+    after_commit: str | None  # a command line
+    after_commit_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """How one agent runs. Sizes in bytes, rates in bytes per second, times in seconds."""
 
@@ -33,6 +46,10 @@ class Config:
     stall_seconds: float
     backoff_first_seconds: float
     backoff_max_seconds: float
+    max_store_bytes: int | None  # None: no limit
+    scrub_interval: float  # 0: never
+    scrub_rate: int | None  # None: no limit
+    engines: Engines
     ready_file: Path | None
 
 

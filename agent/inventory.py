@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from agent.background import be_nice
 from agent.durable import write_durably
 from agent.manifest import ManifestFile
 from agent.store import FileState, Found, StoredFile, StoreError
@@ -20,7 +20,6 @@ from protos.daemon.logs import get_logger
 log = get_logger(__name__)
 
 MAX_FILES = 20_000  # of one inventory: it is one message
-_NICENESS = 10
 
 
 class Shelves(Protocol):
@@ -76,15 +75,23 @@ class Inventory:
         self._looking = asyncio.Lock()
         self._stopping = threading.Event()
         self._given_up: set[tuple[Path, int]] = set()
-        self.holdings: Holdings | None = None  # None before the first look
+        self.holdings: Holdings | None = None  # None: not known at this moment
 
     def look_again(self) -> None:
-        """Says that the store has changed; returns at once."""
+        """Says that the store may have changed; returns at once."""
+        self._outdated.set()
+
+    def forget(self) -> None:
+        """Says that the store has changed for certain; `holdings` are None until it was looked at.
+
+        So what the router hears after a change is never what was before it.
+        """
+        self.holdings = None
         self._outdated.set()
 
     async def run(self) -> None:
         """Looks and verifies until cancelled."""
-        with ThreadPoolExecutor(1, "inventory", initializer=_be_nice) as background:
+        with ThreadPoolExecutor(1, "inventory", initializer=be_nice) as background:
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._look_whenever_outdated())
@@ -107,6 +114,8 @@ class Inventory:
             return
         held = await asyncio.to_thread(self._held, files)
         self._left = [f for f in files if f.sha256 is None and _key(f) not in self._given_up]
+        if self._outdated.is_set():
+            return  # changed while it was looked at
         holdings = Holdings(held, partial=bool(self._left))
         if holdings != self.holdings:
             self.holdings = holdings
@@ -175,9 +184,3 @@ def _read_times(path: Path) -> dict[str, tuple[str, float]]:
 
 def _key(file: StoredFile) -> tuple[Path, int]:
     return file.location, file.size_bytes
-
-
-def _be_nice() -> None:
-    """Lets the verifying thread yield to everything else (on Linux niceness is per thread)."""
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -81,6 +81,17 @@ class Node:
         left = tuple(m for m in self._remembered.leftovers if m not in gone)
         self._remember(dataclasses.replace(self._remembered, leftovers=left))
 
+    @property
+    def models(self) -> tuple[Manifest, ...]:
+        """The models that were brought here and not evicted; from any thread."""
+        return self._remembered.models
+
+    def wanted(self) -> tuple[Manifest, ...]:
+        """The models that were brought here, or are to be; from any thread."""
+        now = self._remembered
+        assignment = assignment_from_pb(now.assignment, now.assignment_epoch)
+        return (*now.models, *assignment.wanted_partials)
+
     # Life
 
     def follow(self, runner: Runner, inventory: Inventory) -> None:
@@ -237,7 +248,7 @@ class Node:
 
     def _look_again(self) -> None:
         if self._inventory is not None:
-            self._inventory.look_again()
+            self._inventory.forget()
 
 
 def _unchanged(request: agent_pb2.ConnectRequest) -> agent_pb2.ConnectRequest:

@@ -6,6 +6,7 @@ that are there; `POST /api/show` knows a model or answers 404; `DELETE /api/dele
 the blobs that no other needs.
 """
 
+import asyncio
 import contextlib
 import json
 import re
@@ -22,7 +23,7 @@ from protos.daemon.logs import get_logger
 
 log = get_logger(__name__)
 
-_SECONDS = 120.0
+_SECONDS = 60.0
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]+")
 _NOT_IN_TAGS = re.compile(r"[^A-Za-z0-9_.-]+")
 _LONGEST = 80  # characters of a part of a model's name
@@ -50,8 +51,8 @@ class OllamaView:
         self._made = _read(record)
         self._left_out: set[str] = set()
 
-    def follow(self, models: Sequence[Loadable]) -> None:
-        """Makes Ollama know these models and no others of this agent. Blocks.
+    async def follow(self, models: Sequence[Loadable]) -> None:
+        """Makes Ollama know these models and no others of this agent.
 
         Raises `OSError` when the folder cannot be written, `OllamaUnreachable`.
         """
@@ -61,15 +62,20 @@ class OllamaView:
             for model in wanted.values()
             for file in model.files
         }
-        with httpx.Client(base_url=self._url, timeout=_SECONDS, trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=self._url, timeout=_SECONDS, trust_env=False
+        ) as client:
             # Before the blobs go: what is still named by a manifest then is somebody else's.
             for name in sorted(self._made.keys() - wanted.keys()):
-                self._delete(client, name)
-            self._blobs.disown(self._needed_by_others(self._blobs.made.keys() - targets.keys()))
-            there = self._blobs.follow(targets)
+                await self._delete(client, name)
+            there = await asyncio.to_thread(self._link, targets)
             for name, model in wanted.items():
                 if there.issuperset(f"sha256-{file.sha256}" for file in model.files):
-                    self._create(client, name, model)
+                    await self._create(client, name, model)
+
+    def _link(self, targets: Mapping[str, Path]) -> frozenset[str]:
+        self._blobs.disown(self._needed_by_others(self._blobs.made.keys() - targets.keys()))
+        return self._blobs.follow(targets)
 
     def _wanted(self, models: Sequence[Loadable]) -> dict[str, Loadable]:
         wanted: dict[str, Loadable] = {}
@@ -89,10 +95,11 @@ class OllamaView:
             wanted.setdefault(name, model)
         return wanted
 
-    def _create(self, client: httpx.Client, name: str, model: Loadable) -> None:
+    async def _create(self, client: httpx.AsyncClient, name: str, model: Loadable) -> None:
         files = {file_name(file): str(file.sha256) for file in model.files}
         if name not in self._made:
-            if _ask(client, "POST", "/api/show", {"model": name}).status_code != 404:
+            known = await _ask(client, "POST", "/api/show", {"model": name})
+            if known.status_code != 404:
                 if name not in self._left_out:
                     self._left_out.add(name)
                     log.error("Ollama has a model of this name that is not ours", model=name)
@@ -106,7 +113,7 @@ class OllamaView:
             "files": {file: f"sha256:{digest}" for file, digest in files.items()},
             "stream": False,
         }
-        answer = _ask(client, "POST", "/api/create", body)
+        answer = await _ask(client, "POST", "/api/create", body)
         if answer.status_code != 200 or _error(answer):
             raise OllamaUnreachable(
                 f"it did not make {name}: {_error(answer) or answer.status_code}"
@@ -114,8 +121,8 @@ class OllamaView:
         self._save({**self._made, name: files})
         log.info("Ollama has a model", model=name)
 
-    def _delete(self, client: httpx.Client, name: str) -> None:
-        answer = _ask(client, "DELETE", "/api/delete", {"model": name})
+    async def _delete(self, client: httpx.AsyncClient, name: str) -> None:
+        answer = await _ask(client, "DELETE", "/api/delete", {"model": name})
         if answer.status_code not in (200, 404):
             raise OllamaUnreachable(
                 f"it did not remove {name}: {_error(answer) or answer.status_code}"
@@ -150,9 +157,11 @@ def _tag(text: str) -> str:
     return _NOT_IN_TAGS.sub("_", text)[:_LONGEST].lstrip(".-") or "model"
 
 
-def _ask(client: httpx.Client, method: str, path: str, body: dict[str, Any]) -> httpx.Response:
+async def _ask(
+    client: httpx.AsyncClient, method: str, path: str, body: dict[str, Any]
+) -> httpx.Response:
     try:
-        return client.request(method, path, json=body)
+        return await client.request(method, path, json=body)
     except httpx.HTTPError as error:
         raise OllamaUnreachable(f"{type(error).__name__}: {error}") from error
 

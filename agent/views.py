@@ -6,6 +6,7 @@
 * LM Studio's `models`: `<publisher>/<repo>/<file>.gguf` (its documentation, "Import models").
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -24,9 +25,10 @@ class FolderView:
         self._links = links
         self._layout = layout
 
-    def follow(self, models: Sequence[Loadable]) -> None:
+    async def follow(self, models: Sequence[Loadable]) -> None:
         """Makes the folder show these models and no others of this agent. Raises `OSError`."""
-        self._links.follow(self._layout(models, self._links.made))
+        names = self._layout(models, self._links.made)
+        await asyncio.to_thread(self._links.follow, names)
 
 
 def llama_server_names(models: Sequence[Loadable], present: Names) -> Names:

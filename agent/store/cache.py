@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -109,11 +110,17 @@ class Store:
         except OSError as error:
             raise store_error(error, f"opening {models_dir}") from error
         self._verified = Verified(state_dir / "verified.json")
+        self._coming_lock = threading.Lock()
+        self._coming: list[Manifest] = []  # what the disk is promised to
 
     @property
     def models_dir(self) -> Path:
         """The cache's folder, links resolved."""
         return self._layout.root
+
+    def snapshot(self, manifest: Manifest) -> Path:
+        """The folder in which programs find a model's files."""
+        return self._layout.snapshot(manifest)
 
     def free_bytes(self) -> int:
         """Bytes that this process may still write on the models' disk."""
@@ -211,18 +218,32 @@ class Store:
             needed += found.file.size_bytes - set_aside
         return needed
 
-    def require_space(self, manifest: Manifest, reserve_bytes: int) -> None:
-        """Raises `insufficient_disk`, with the figures, when the manifest does not fit."""
-        needed = self.needed_bytes(manifest)
-        free = self.free_bytes()
-        if needed and needed + reserve_bytes > free:
-            raise StoreError(
-                "insufficient_disk",
-                f"{manifest.model_name} needs {needed} more bytes and {reserve_bytes} bytes are to "
-                f"stay free, but {self._layout.root} has only {free} bytes free; "
-                "free some space or choose another node",
-                retryable=True,
-            )
+    @contextlib.contextmanager
+    def space_for(self, manifest: Manifest, reserve_bytes: int) -> Iterator[None]:
+        """Promises a manifest the disk it needs while the body brings it.
+
+        What is promised to others at the same time counts. Raises `insufficient_disk`, with the
+        figures, when it does not fit.
+        """
+        with self._coming_lock:
+            needed = self.needed_bytes(manifest)
+            promised = sum(self.needed_bytes(other) for other in self._coming)
+            free = self.free_bytes()
+            if needed and needed + promised + reserve_bytes > free:
+                others = f", {promised} of them promised to other downloads" if promised else ""
+                raise StoreError(
+                    "insufficient_disk",
+                    f"{manifest.model_name} needs {needed} more bytes and {reserve_bytes} bytes "
+                    f"are to stay free, but {self._layout.root} has only {free} bytes free{others};"
+                    " free some space or choose another node",
+                    retryable=True,
+                )
+            self._coming.append(manifest)
+        try:
+            yield
+        finally:
+            with self._coming_lock:
+                self._coming.remove(manifest)
 
     # Bringing files in
 
@@ -249,16 +270,29 @@ class Store:
         return Claim(tuple(taken))
 
     def open_partial(
-        self, manifest: Manifest, file: ManifestFile, window: int = WINDOW_BYTES
+        self,
+        manifest: Manifest,
+        file: ManifestFile,
+        window: int = WINDOW_BYTES,
+        reserve_bytes: int = 0,
     ) -> Partial:
         """Opens the unfinished file, going on where an earlier run stopped. Needs the claim.
 
         A file without a digest always begins anew: nothing would tell a mixture of two versions.
+        Raises `disk_full` when the disk has filled up since it was promised.
         """
         path = self._layout.partial(manifest, file)
         self._layout.make_folder(path.parent)
         if file.sha256 is None:
             remove_partial(path)
+        needed = self.needed_bytes(replace(manifest, files=(file,)))
+        free = self.free_bytes() - reserve_bytes
+        if needed > free:
+            raise StoreError(
+                "disk_full",
+                f'"{file.path}" needs {needed} more bytes, and {max(0, free)} may still be used',
+                retryable=True,
+            )
         return Partial(path, file.size_bytes, file.sha256 or "unknown", window)
 
     def commit(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.__main__ import main
-from agent.config import ByteSize, Config, host_name
+from agent.config import ByteSize, Config, Engines, host_name
 from protos import names
 
 
@@ -125,3 +125,71 @@ def test_the_hosts_name_becomes_a_node_name(name: str, monkeypatch: pytest.Monke
     monkeypatch.setattr("socket.gethostname", lambda: name)
 
     assert names.node_name(host_name())
+
+
+def test_by_default_files_are_read_again_each_week_and_no_engine_is_served(
+    configured: list[Config],
+) -> None:
+    run()
+
+    (config,) = configured
+    assert (config.scrub_interval, config.scrub_rate) == (7 * 86400, 50_000_000)
+    assert config.max_store_bytes is None
+    engines = config.engines
+    assert (engines.view_llama_server, engines.view_lmstudio, engines.view_ollama) == (None,) * 3
+    assert (engines.after_commit, engines.llama_server_url) == (None, None)
+    assert engines.ollama_url == "http://127.0.0.1:11434"
+
+
+def test_engines_quota_and_scrubbing_are_read(configured: list[Config], tmp_path: Path) -> None:
+    result = run(
+        *("--max-store", "500GB", "--scrub-interval", "36h", "--scrub-rate", "0"),
+        *("--view-llama-server", str(tmp_path / "a"), "--view-lmstudio", str(tmp_path / "b")),
+        *("--view-ollama", str(tmp_path / "c"), "--ollama-url", "http://ollama:1/"),
+        *("--llama-server-url", "http://llama:2", "--after-commit", "notify 'a b'"),
+        LLM_ROUTER_AGENT_AFTER_COMMIT_TIMEOUT="5",
+    )
+
+    assert result.exit_code == 0, result.output
+    (config,) = configured
+    assert config.max_store_bytes == 500 * 10**9
+    assert (config.scrub_interval, config.scrub_rate) == (36 * 3600, None)
+    assert config.engines == Engines(
+        view_llama_server=tmp_path / "a",
+        view_lmstudio=tmp_path / "b",
+        view_ollama=tmp_path / "c",
+        ollama_url="http://ollama:1",
+        llama_server_url="http://llama:2",
+        after_commit="notify 'a b'",
+        after_commit_seconds=5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0", 0), ("12", 43200), ("90s", 90), ("30m", 1800), ("1.5d", 129600)]
+)
+def test_a_span_of_time_is_hours_unless_it_says_otherwise(
+    configured: list[Config], text: str, seconds: float
+) -> None:
+    run("--scrub-interval", text)
+
+    assert configured[0].scrub_interval == seconds
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--scrub-interval", "often"),
+        ("--after-commit", "'open"),
+        ("--after-commit", ""),
+        ("--ollama-url", "localhost:11434"),
+    ],
+)
+def test_what_cannot_be_meant_is_a_usage_error(
+    configured: list[Config], arguments: tuple[str, str]
+) -> None:
+    result = run(*arguments)
+
+    assert result.exit_code == 2
+    assert arguments[0] in result.output
+    assert configured == []

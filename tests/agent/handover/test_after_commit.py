@@ -204,7 +204,7 @@ class Watched:
         self.shown: list[list[str]] = []
         self.troubles = troubles
 
-    def follow(self, models: Sequence[Loadable]) -> None:
+    async def follow(self, models: Sequence[Loadable]) -> None:
         if self.troubles:
             self.troubles -= 1
             raise OSError("no folder")

@@ -11,6 +11,8 @@ from agent.ollama import OllamaUnreachable, OllamaView
 from tests.agent.handover.fake_ollama import FakeOllama
 from tests.agent.handover.shelf import Shelf
 
+pytestmark = pytest.mark.anyio
+
 NAME = "acme/tiny-GGUF:Q4_0"
 
 
@@ -34,13 +36,13 @@ def blob(tmp_path: Path, content: bytes) -> Path:
     return tmp_path / "ollama" / "blobs" / f"sha256-{digest(content)}"
 
 
-def test_a_model_and_its_projector_are_made_of_hard_links(
+async def test_a_model_and_its_projector_are_made_of_hard_links(
     tmp_path: Path, shelf: Shelf, ollama: FakeOllama
 ) -> None:
     stored = shelf.put("a-Q4_0.gguf", b"model")
     shelf.put("mmproj-a.gguf", b"lens")
 
-    view(tmp_path, ollama.url).follow(shelf.models())
+    await view(tmp_path, ollama.url).follow(shelf.models())
 
     assert ollama.models == {
         NAME: {
@@ -52,89 +54,89 @@ def test_a_model_and_its_projector_are_made_of_hard_links(
     assert not blob(tmp_path, b"model").is_symlink()
 
 
-def test_what_ollama_has_already_is_not_made_again(
+async def test_what_ollama_has_already_is_not_made_again(
     tmp_path: Path, shelf: Shelf, ollama: FakeOllama
 ) -> None:
     shelf.put("a-Q4_0.gguf", b"model")
-    view(tmp_path, ollama.url).follow(shelf.models())
+    await view(tmp_path, ollama.url).follow(shelf.models())
     ollama.calls.clear()
 
-    view(tmp_path, ollama.url).follow(shelf.models())
+    await view(tmp_path, ollama.url).follow(shelf.models())
 
     assert ollama.calls == []
 
 
-def test_a_model_that_went_leaves_ollama_with_its_blob(
+async def test_a_model_that_went_leaves_ollama_with_its_blob(
     tmp_path: Path, shelf: Shelf, ollama: FakeOllama
 ) -> None:
     shelf.put("a-Q4_0.gguf", b"model")
     kept = view(tmp_path, ollama.url)
-    kept.follow(shelf.models())
+    await kept.follow(shelf.models())
 
     shelf.remove("a-Q4_0.gguf")
-    kept.follow(shelf.models())
+    await kept.follow(shelf.models())
 
     assert ollama.models == {}
     assert not blob(tmp_path, b"model").exists()
 
 
-def test_a_blob_that_another_model_of_ollama_needs_stays(
+async def test_a_blob_that_another_model_of_ollama_needs_stays(
     tmp_path: Path, shelf: Shelf, ollama: FakeOllama
 ) -> None:
     shelf.put("a-Q4_0.gguf", b"model")
     kept = view(tmp_path, ollama.url)
-    kept.follow(shelf.models())
+    await kept.follow(shelf.models())
     ollama.make("mine:latest", {"x.gguf": f"sha256:{digest(b'model')}"})
 
     shelf.remove("a-Q4_0.gguf")
-    kept.follow(shelf.models())
-    kept.follow(shelf.models())
+    await kept.follow(shelf.models())
+    await kept.follow(shelf.models())
 
     assert set(ollama.models) == {"mine:latest"}
     assert blob(tmp_path, b"model").read_bytes() == b"model"
 
 
-def test_a_model_of_this_name_that_is_not_ours_is_left_alone(
+async def test_a_model_of_this_name_that_is_not_ours_is_left_alone(
     tmp_path: Path, shelf: Shelf, ollama: FakeOllama
 ) -> None:
     ollama.make(NAME, {"theirs.gguf": "sha256:00"})
     shelf.put("a-Q4_0.gguf", b"model")
     kept = view(tmp_path, ollama.url)
 
-    kept.follow(shelf.models())
+    await kept.follow(shelf.models())
     shelf.remove("a-Q4_0.gguf")
-    kept.follow(shelf.models())
+    await kept.follow(shelf.models())
 
     assert ollama.models == {NAME: {"theirs.gguf": "sha256:00"}}
 
 
-def test_a_model_of_several_shards_is_left_out(
+async def test_a_model_of_several_shards_is_left_out(
     tmp_path: Path, shelf: Shelf, ollama: FakeOllama
 ) -> None:
     shelf.put("a-Q4_0-00001-of-00002.gguf", b"1")
     shelf.put("a-Q4_0-00002-of-00002.gguf", b"2")
 
-    view(tmp_path, ollama.url).follow(shelf.models())
+    await view(tmp_path, ollama.url).follow(shelf.models())
 
     assert ollama.models == {}
 
 
-def test_two_files_of_one_quantization_get_two_names(
+async def test_two_files_of_one_quantization_get_two_names(
     tmp_path: Path, shelf: Shelf, ollama: FakeOllama
 ) -> None:
     shelf.put("a-Q4_0.gguf", b"a")
     shelf.put("b-Q4_0.gguf", b"b")
 
-    view(tmp_path, ollama.url).follow(shelf.models())
+    await view(tmp_path, ollama.url).follow(shelf.models())
 
     assert set(ollama.models) == {NAME, "acme/tiny-GGUF:b-Q4_0"}
 
 
-def test_when_ollama_is_away_it_is_told_later(tmp_path: Path, shelf: Shelf) -> None:
+async def test_when_ollama_is_away_it_is_told_later(tmp_path: Path, shelf: Shelf) -> None:
     shelf.put("a-Q4_0.gguf", b"model")
     with FakeOllama(tmp_path / "ollama") as gone:
         url = gone.url
     kept = view(tmp_path, url)
 
     with pytest.raises(OllamaUnreachable):
-        kept.follow(shelf.models())
+        await kept.follow(shelf.models())
