@@ -1,8 +1,10 @@
 """The agents' streams."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -12,6 +14,9 @@ from protos.llmrouter.v1 import download_pb2 as download
 from protos.llmrouter.v1 import node_pb2 as node
 from protos.llmrouter.v1 import registration_pb2 as registration
 from router.config import Timers
+from router.domain.catalog import FileUrl
+from router.domain.nodes import Hello
+from router.services.nodes import Nodes
 from tests.fakes.agent import FakeAgent, hello
 from tests.fakes.hub import FaultyHub
 from tests.fakes.running_router import RunningRouter
@@ -33,6 +38,9 @@ def impatient(hub: FaultyHub, tmp_path: Path) -> Iterator[RunningRouter]:
     timers = Timers(heartbeat=0.1, lease=0.4)
     with RunningRouter(tmp_path, hub.url, timers=timers) as running:
         yield running
+
+
+_CANCELLED_CONNECTS = 'grpc_server_handled_total{grpc_code="CANCELLED",grpc_method="Connect",'
 
 
 def order(router: RunningRouter) -> str:
@@ -278,6 +286,58 @@ def test_an_unexpected_error_while_looking_for_a_url_is_answered_too(
 
     assert (error.code, error.retryable) == ("unavailable", True)
     assert "swordfish" not in error.message
+
+
+def test_a_hub_that_does_not_answer_holds_up_no_task(
+    stocked: RunningRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = threading.Event()
+
+    def wait(*_: object) -> FileUrl:
+        answer.wait(20)
+        return FileUrl("http://late/", None)
+
+    monkeypatch.setattr("router.hub.catalog.HubCatalog.file_url", wait)
+    with FakeAgent(stocked.call.agent) as agent:
+        task_id = order(stocked)
+        assigned = agent.assignment(lambda a: a.tasks).tasks[0]
+        for number in range(60):
+            request = agent_pb2.FileUrlRequest(request_id=f"{number}", task_id=task_id, path=FILE)
+            agent.say(agent_pb2.ConnectRequest(file_url_request=request))
+        agent.complete(assigned)
+        eventually(lambda: task(stocked, task_id).state == common_pb2.TASK_STATE_COMPLETED)
+        answer.set()
+
+        assert agent.url_result("0").url == "http://late/"
+
+
+def test_an_agent_that_leaves_while_it_is_taken_in_does_not_stay_online(
+    stocked: RunningRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+    welcome = Nodes.welcome
+
+    def slowly(nodes: Nodes, first: Hello) -> None:
+        reached.set()
+        go_on.wait(20)
+        welcome(nodes, first)
+
+    def cancelled() -> float:
+        metrics = httpx.get(f"{stocked.http_url}/metrics").text.splitlines()
+        counts = [line.split()[-1] for line in metrics if _CANCELLED_CONNECTS in line]
+        return sum(map(float, counts))
+
+    monkeypatch.setattr(Nodes, "welcome", slowly)
+    before = cancelled()
+    agent = FakeAgent(stocked.call.agent)
+    reached.wait(20)
+    agent.close()
+    eventually(lambda: cancelled() > before)
+    go_on.set()
+
+    ask = node.ListNodesRequest()
+    eventually(lambda: stocked.call.node.ListNodes(ask).nodes)
+    eventually(lambda: not online(stocked))
 
 
 def test_what_was_confirmed_is_there_after_a_restart(hub: FaultyHub, tmp_path: Path) -> None:

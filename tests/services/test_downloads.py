@@ -20,7 +20,14 @@ from router.domain.errors import (
     WrongState,
 )
 from router.domain.models import HoldingState
-from router.domain.tasks import OrderTarget, TaskFailure, TaskState, Verdict
+from router.domain.tasks import (
+    OrderTarget,
+    Progress,
+    TaskFailure,
+    TaskReport,
+    TaskState,
+    Verdict,
+)
 from router.services.sessions import Session
 from tests.fakes.catalog import convertible_repo, digest, gguf_repo, variant
 from tests.services.world import GB, World
@@ -295,6 +302,19 @@ def test_an_old_attempt_a_strangers_report_and_one_for_an_ended_task_are_ignored
     task = world.downloads.task(task_id).task
     assert (task.state, task.attempt, task.progress.bytes_done) == (TaskState.PENDING, 2, 0)
     assert world.models.get(NAME).ready_nodes == 0
+
+
+def test_a_report_that_was_overtaken_by_a_retry_is_ignored(world: World, session: Session) -> None:
+    task_id = world.order().order.task_ids[0]
+    late = TaskReport(task_id, 1, TaskState.COMPLETED, Progress(bytes_done=1000))
+    moving = world.sessions.note_progress(session, [late])
+    world.downloads.cancel(task_id)
+    world.downloads.retry(task_id)
+
+    world.downloads.settle("node-1", moving)
+
+    assert moving == [late]
+    assert world.downloads.task(task_id).task.state is TaskState.PENDING
 
 
 def test_a_failed_task_says_why_and_is_retried_from_what_it_has(
