@@ -8,7 +8,7 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from cli.render import units
+from protos import units
 from protos.llmrouter.v1 import (
     catalog_pb2,
     common_pb2,
@@ -70,7 +70,7 @@ def task(message: download_pb2.Task) -> Json:
         "node_name": message.node_name,
         "node_online": message.node_online,
         "status": task_status(message),
-        "progress": round(done / total, 4) if total else float(completed),
+        "progress": units.fraction(done, total) if total else float(completed),
         "bytes_done": done,
         "bytes_total": total,
         "speed_bps": message.speed_bytes_per_second,

@@ -6,29 +6,19 @@ from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-_STEPS = ("B", "kB", "MB", "GB", "TB", "PB")
+from protos.units import STEPS, rate, size
+
+__all__ = ["age", "parse_size", "plain", "rate", "share", "size", "size_of", "span"]
+
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgtp])(i?)b?|b)?", re.IGNORECASE)
-
-
-def size(count: int) -> str:
-    """Bytes as "913 B" or "4.9 GB"."""
-    value, step = float(count), 0
-    while step < len(_STEPS) - 1 and (value >= 1000 or (step and round(value, 1) >= 1000)):
-        value, step = value / 1000, step + 1
-    return f"{count} B" if step == 0 else f"{value:.1f} {_STEPS[step]}"
 
 
 def size_of(done: int, total: int) -> str:
     """How much of how much, in the unit of the whole: "0.5 / 4.9 GB"."""
     whole = size(total)
     unit = whole.split(" ")[1]
-    part = f"{done / 1000 ** _STEPS.index(unit):.1f}" if unit != "B" else str(done)
+    part = f"{done / 1000 ** STEPS.index(unit):.1f}" if unit != "B" else str(done)
     return f"{part} / {whole}"
-
-
-def rate(bytes_per_second: int) -> str:
-    """Bytes per second as "12.3 MB/s"."""
-    return f"{size(bytes_per_second)}/s"
 
 
 def parse_size(text: str) -> int:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
+from protos import units
 from router.domain.catalog import CatalogRepo, ModelFile
 from router.domain.models import Holding, Manifest, Model, ModelView, file_url
 from router.domain.nodes import NodeView
@@ -459,7 +460,7 @@ class TaskShape(Shape):
             bytes_done=progress.bytes_done,
             bytes_total=total,
             speed_bps=progress.speed,
-            speed=speed_text(progress.speed),
+            speed=units.rate(progress.speed) if progress.speed else "",
             eta_seconds=progress.eta,
             note=progress.note,
             bytes_from=BytesFrom(
@@ -567,16 +568,4 @@ def _share(task: Task) -> float:
     """0 to 1 in steps of 0.0001; 1 only when every byte is there."""
     if task.bytes_total == 0:
         return float(task.state is TaskState.COMPLETED)
-    return task.progress.bytes_done * 10_000 // task.bytes_total / 10_000
-
-
-def speed_text(bytes_per_second: int) -> str:
-    """`12.3 MB/s`; "" when nothing flows."""
-    if bytes_per_second <= 0:
-        return ""
-    value = float(bytes_per_second)
-    for unit in ("B/s", "kB/s", "MB/s"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B/s" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} GB/s"
+    return units.fraction(task.progress.bytes_done, task.bytes_total)

@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NAMES = "protos.names"
+UNITS = "protos.units"
 MESSAGES = "protos.llmrouter"
 DAEMON = "protos.daemon"
 
@@ -16,6 +17,7 @@ DAEMON = "protos.daemon"
 # package or a single module; the longest name that fits decides.
 ALLOWED: dict[str, set[str]] = {
     "protos.names": set(),
+    "protos.units": set(),
     "protos.llmrouter": set(),
     "protos.daemon": set(),
     "protos": set(),
@@ -24,11 +26,11 @@ ALLOWED: dict[str, set[str]] = {
     "router.storage": {"router.domain"},
     "router.hub": {NAMES, DAEMON, "router.domain"},
     "router.hosting": {NAMES, DAEMON, "router.domain", "router.hub"},
-    "router.services": {NAMES, "router.domain"},
+    "router.services": {NAMES, UNITS, "router.domain"},
     "router.metrics": {DAEMON},
     "router.config": set(),
     "router.rpc": {MESSAGES, DAEMON, "router.domain", "router.services", "router.metrics"},
-    "router.rest": {DAEMON, "router.domain", "router.services"},
+    "router.rest": {UNITS, DAEMON, "router.domain", "router.services"},
     "router.app": {
         DAEMON,
         "router.config",
@@ -43,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "router.__main__": {DAEMON, "router.app", "router.config", "router.rpc", "router.storage"},
     "agent": {NAMES, MESSAGES, DAEMON},
-    "cli": {NAMES, MESSAGES, DAEMON},
+    "cli": {NAMES, UNITS, MESSAGES, DAEMON},
 }
 # Libraries that one room of the router alone knows.
 ALONE = {
