@@ -10,6 +10,7 @@ from typing import Any
 from agent import host
 from agent.after_commit import Arrival
 from agent.assignment import TaskOrder
+from agent.background import Checks
 from agent.config import Config
 from agent.connection import Backoff, Connection
 from agent.engines import handover_to
@@ -76,7 +77,8 @@ async def _serving(
     )
     rate = RateLimit(config.max_rate)
     loop = asyncio.get_running_loop()
-    quota = Quota(store, config.max_store_bytes, node.wanted)
+    checks = Checks()
+    quota = Quota(store, config.max_store_bytes, node.wanted, checks)
     handover = handover_to(config.engines, store, folder)
 
     def new_transfer(order: TaskOrder) -> Transferring:
@@ -94,7 +96,7 @@ async def _serving(
         max_concurrent=config.max_concurrent,
         listener=node,
     )
-    inventory = Inventory(store, folder / VERIFY_TIMES_FILE, store_changed)
+    inventory = Inventory(store, folder / VERIFY_TIMES_FILE, store_changed, checks=checks)
     scrub = Scrub(
         store,
         folder / SCRUB_FOLDER,
@@ -102,6 +104,7 @@ async def _serving(
         rate=config.scrub_rate,
         wanted=lambda: node.models,
         changed=inventory.look_again,
+        checks=checks,
     )
     connection = Connection(
         config.router, node, Backoff(config.backoff_first_seconds, config.backoff_max_seconds)

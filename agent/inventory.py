@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from agent.background import be_nice
+from agent.background import Checks, be_nice
 from agent.durable import write_durably
 from agent.manifest import ManifestFile
 from agent.store import FileState, Found, StoredFile, StoreError
@@ -62,11 +62,13 @@ class Inventory:
         times_file: Path,
         changed: Callable[[], None],
         clock: Callable[[], float] = time.time,
+        checks: Checks | None = None,
     ) -> None:
         self._store = store
         self._times_file = times_file
         self._changed = changed
         self._clock = clock
+        self._checks = checks or Checks()
         self._times = _read_times(times_file)
         self._outdated = asyncio.Event()
         self._outdated.set()
@@ -166,7 +168,8 @@ class Inventory:
             linked=True,
         )
         try:
-            verified = self._store.verify(found, self._stopping.is_set)
+            with self._checks.reading(file.location):
+                verified = self._store.verify(found, self._stopping.is_set)
         except (StoreError, OSError, ValueError) as error:
             log.warning("a file cannot be verified", file=str(file.location), cause=str(error))
             verified = None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from agent.background import Checks
 from agent.manifest import Manifest, ManifestFile
 from agent.store import Claim, StoredFile, StoreError
 from agent.store.cache import digest_in_name
@@ -57,11 +58,17 @@ class Quota:
     """
 
     def __init__(
-        self, store: Shelves, max_bytes: int | None, wanted: Callable[[], Iterable[Manifest]]
+        self,
+        store: Shelves,
+        max_bytes: int | None,
+        wanted: Callable[[], Iterable[Manifest]],
+        checks: Checks | None = None,
     ) -> None:
+        """`checks` are the files that this agent reads only to verify them."""
         self._store = store
         self._max_bytes = max_bytes
         self._wanted = wanted
+        self._checks = checks or Checks()
         self._lock = threading.Lock()
         self._coming: list[Manifest] = []
 
@@ -128,7 +135,7 @@ class Quota:
     def _evict(self, unit: _Unit, coming: Manifest) -> bool:
         """Removes one unit, unless it is used or has come to be wanted; whether it did."""
         first = unit.files[0]
-        if any(_is_open(file.location) for file in unit.files):
+        if any(self._is_used(file.location) for file in unit.files):
             log.info("a model in use stays", repo=first.repo, path=first.path)
             return False
         with contextlib.ExitStack() as claims:
@@ -152,6 +159,10 @@ class Quota:
             freed_bytes=freed,
         )
         return True
+
+    def _is_used(self, path: Path) -> bool:
+        """Whether any program has a file open or mapped, other than to verify it."""
+        return _is_open_elsewhere(path) if path in self._checks else _is_open(path)
 
 
 def used_bytes(models_dir: Path) -> int:
@@ -189,6 +200,29 @@ def _is_open(path: Path) -> bool:
         return False
     finally:
         os.close(descriptor)
+
+
+def _is_open_elsewhere(path: Path) -> bool:
+    """The same for other processes alone, as far as this user may look at them (proc(5))."""
+    try:
+        wanted = path.stat()
+    except OSError:
+        return False
+    inode = str(wanted.st_ino)
+    for process in Path("/proc").glob("[0-9]*"):
+        if int(process.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            for line in (process / "maps").read_text().splitlines():
+                fields = line.split(maxsplit=5)
+                if len(fields) == 6 and fields[4] == inode and fields[5] == str(path):
+                    return True
+        with contextlib.suppress(OSError):
+            for descriptor in (process / "fd").iterdir():
+                with contextlib.suppress(OSError):
+                    if os.path.samestat(descriptor.stat(), wanted):
+                        return True
+    return False
 
 
 _F_SETSIG = 10  # fcntl.h; missing in the module

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from agent.background import be_nice
+from agent.background import Checks, be_nice
 from agent.durable import write_durably
 from agent.manifest import Manifest
 from agent.store import StoredFile, StoreError
@@ -78,6 +78,7 @@ class Scrub:
         rate: int | None,
         wanted: Callable[[], Iterable[Manifest]],
         changed: Callable[[], None],
+        checks: Checks | None = None,
         clock: Callable[[], float] = time.time,
         piece_bytes: int = PIECE_BYTES,
     ) -> None:
@@ -87,6 +88,7 @@ class Scrub:
         self._rate = RateLimit(rate)
         self._wanted = wanted
         self._changed = changed
+        self._checks = checks or Checks()
         self._clock = clock
         self._piece_bytes = piece_bytes
         self._stopping = threading.Event()
@@ -143,6 +145,10 @@ class Scrub:
 
     def _check(self, same: Sequence[StoredFile], sums: _Sums) -> None:
         """Reads one content, which may have several names."""
+        with self._checks.reading(same[0].location):
+            self._compare(same, sums)
+
+    def _compare(self, same: Sequence[StoredFile], sums: _Sums) -> None:
         file = same[0]
         before = _fingerprint(file.location)
         reading = self._read(file.location)

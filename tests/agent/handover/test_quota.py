@@ -1,10 +1,13 @@
 """A ceiling for the models on disk, over a real store."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from agent.background import Checks
 from agent.manifest import Manifest
 from agent.quota import Quota, used_bytes
 from agent.store import StoreError
@@ -90,6 +93,40 @@ def test_a_file_that_somebody_reads_stays(shelf: Shelf) -> None:
         pass
 
     assert (read.exists(), idle.exists()) == (True, False)
+
+
+def test_a_file_that_is_only_verified_is_not_used_unless_another_program_has_it(
+    shelf: Shelf,
+) -> None:
+    verified = stored(shelf, "a.gguf", used_at=1)
+    mapped = stored(shelf, "b.gguf", used_at=2)
+    checks = Checks()
+    program = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import mmap, sys; f = open(sys.argv[1], 'rb'); "
+            "m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ); f.close(); "
+            "print(flush=True); sys.stdin.read()",
+            str(mapped),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert program.stdout is not None
+    program.stdout.readline()
+    limited = Quota(shelf.store, int(2.5 * MB), lambda: (), checks)
+
+    with (
+        verified.open("rb"),
+        checks.reading(verified),
+        checks.reading(mapped),
+        limited.room_for(wish("z")),
+    ):
+        pass
+    program.communicate()
+
+    assert (verified.exists(), mapped.exists()) == (False, True)
 
 
 def test_shards_go_together(shelf: Shelf) -> None:
