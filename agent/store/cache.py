@@ -290,7 +290,7 @@ class Store:
         if needed > free:
             raise StoreError(
                 "disk_full",
-                f'"{file.path}" needs {needed} more bytes, and {max(0, free)} may still be used',
+                f'the disk has filled up, "{file.path}" does not fit any more',
                 retryable=True,
             )
         return Partial(path, file.size_bytes, file.sha256 or "unknown", window)

@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 from agent.manifest import Manifest, ManifestFile
 from agent.store import BytesFrom, Claim, Digests, FileState, Found, Partial, Store, StoreError
@@ -18,6 +19,7 @@ from agent.transfer.source import SourceUrl
 
 _CLAIM_SECONDS = 0.2
 _SAMPLE_SECONDS = 0.25
+_LEAST_ROOM_BYTES = 1 << 20  # a full disk has to have so much before it is tried again
 
 
 class Transfer:
@@ -25,6 +27,9 @@ class Transfer:
 
     Every file is looked for on this disk first. What an earlier run, another model of this node or
     `hf download` left is used after it was verified once.
+
+    It counts as verifying only while no byte of any file is left to fetch. When the disk fills on
+    the way it waits for room, unless `TransferOptions.wait_for_room` is false.
     """
 
     def __init__(
@@ -53,11 +58,13 @@ class Transfer:
         self._keep_partial = True
         self._settled = BytesFrom()  # of files that are done
         self._blob: BlobDownload | None = None
-        self._state = TransferState.VERIFYING
+        self._unfetched = {file.path for file in manifest.files}
+        self._fetching = ""  # the path of the file that `_blob` fetches
+        self._state = TransferState.DOWNLOADING
         self._note = ""
         self._shown = BytesFrom()
         self._speed = Speed()
-        self._taken_over = 0
+        self._taken_over: dict[str, int] = {}
         self._digests: dict[str, str] = {}
 
     def run(self) -> None:
@@ -71,10 +78,11 @@ class Transfer:
         )
         sampler.start()
         try:
-            self._store.require_space(self._manifest, self._options.reserve_bytes)
-            for file in self._manifest.files:
-                self._obtain(file)
-            self._store.finish(self._manifest)
+            with self._store.space_for(self._manifest, self._options.reserve_bytes):
+                self._look()
+                for file in self._manifest.files:
+                    self._obtain(file)
+                self._store.finish(self._manifest)
         except StoreError as error:
             raise TransferError(error.code, error.message, retryable=error.retryable) from error
         except TransferStopped:
@@ -103,6 +111,9 @@ class Transfer:
         with self._lock:
             blob = self._blob
             state, note = (self._state, self._note) if blob is None else blob.state()
+            whole = {self._fetching} if blob and state is TransferState.VERIFYING else set()
+            if state is TransferState.VERIFYING and self._unfetched - whole:
+                state = TransferState.DOWNLOADING
             now = self._settled + (BytesFrom() if blob is None else blob.received())
             if now.total >= self._shown.total:
                 self._shown = now
@@ -122,7 +133,7 @@ class Transfer:
             return dict(self._digests)
 
     def _from_network(self, shown: BytesFrom) -> int:
-        return max(0, shown.total - shown.disk - self._taken_over)
+        return max(0, shown.total - shown.disk - sum(self._taken_over.values()))
 
     def _sample(self, over: threading.Event) -> None:
         while not over.wait(_SAMPLE_SECONDS):
@@ -130,6 +141,18 @@ class Transfer:
                 blob = self._blob
                 now = self._settled + (BytesFrom() if blob is None else blob.received())
             self._speed.sample(self._from_network(now))
+
+    def _look(self) -> None:
+        """Finds out, reading no file, of which files bytes have to be fetched."""
+        unfetched = {
+            found.file.path
+            for found in self._store.find(self._manifest)
+            if found.state not in (FileState.VERIFIED, FileState.UNVERIFIED)
+            and found.partial_bytes < found.file.size_bytes
+        }
+        with self._lock:
+            self._unfetched = unfetched
+            self._state = TransferState.DOWNLOADING if unfetched else TransferState.VERIFYING
 
     def _obtain(self, file: ManifestFile) -> None:
         claim = self._claim(file)
@@ -139,9 +162,34 @@ class Transfer:
                 self._store.adopt(self._manifest, found)
                 self._settle(file, found.bytes_from, found.sha256 or "")
                 return
-            self._fetch(file)
+            while True:
+                try:
+                    self._fetch(file)
+                    return
+                except StoreError as error:
+                    if error.code != "disk_full" or not self._options.wait_for_room:
+                        raise
+                    self._wait_for_room(file, error)
         finally:
             claim.release()
+
+    def _wait_for_room(self, file: ManifestFile, error: StoreError) -> None:
+        """Returns when the disk has room for the rest of a file. Raises `TransferStopped`."""
+        alone = replace(self._manifest, files=(file,))
+        self._log.warning("waiting for room on the disk", code=error.code, reason=error.message)
+        while True:
+            needed = max(self._store.needed_bytes(alone), _LEAST_ROOM_BYTES)
+            free = self._store.free_bytes() - self._options.reserve_bytes
+            self._tell(
+                TransferState.WAITING,
+                f"disk_full: {error.message}; {needed} bytes are needed and {max(0, free)} may be "
+                "used; free some space, and this goes on by itself",
+            )
+            if self._stop.wait(self._options.room_seconds):
+                raise TransferStopped
+            if free >= needed:
+                self._log.info("there is room on the disk again", free_bytes=free)
+                return
 
     def _claim(self, file: ManifestFile) -> Claim:
         """Waits while somebody else on this machine fetches the same content."""
@@ -175,11 +223,16 @@ class Transfer:
                 return None
 
     def _fetch(self, file: ManifestFile) -> None:
-        self._tell(TransferState.VERIFYING, "")
+        self._tell(TransferState.DOWNLOADING, "")
         for is_last in (False, True):
-            partial = self._store.open_partial(self._manifest, file, self._options.window_bytes)
+            partial = self._store.open_partial(
+                self._manifest,
+                file,
+                self._options.window_bytes,
+                reserve_bytes=self._options.reserve_bytes,
+            )
             try:
-                self._taken_over += partial.taken_over_bytes
+                self._taken_over.setdefault(file.path, partial.taken_over_bytes)
                 source = HttpSource(
                     self._client,
                     lambda: self._resolve(file),
@@ -222,6 +275,8 @@ class Transfer:
             with_git=file.sha256 is None,
         )
         with self._lock:
+            self._unfetched.add(file.path)
+            self._fetching = file.path
             self._blob = blob
             stopped = self._stop.is_set()
         if stopped:
@@ -236,6 +291,9 @@ class Transfer:
         finally:
             with self._lock:
                 self._blob = None
+                if partial.received.total == file.size_bytes:
+                    self._unfetched.discard(file.path)
+                    self._state = TransferState.VERIFYING
         assert digests is not None
         return digests
 

@@ -15,7 +15,8 @@ class TransferOptions:
     `connections` is what a file begins with; while more of them make it faster it grows up to
     `max_connections`, and it shrinks when the source pushes back. `stall_seconds` without a byte
     make a failed try. `reserve_bytes` of disk stay free. `window_bytes` bounds what a kill or power
-    loss can cost. `task_id` lets a restarted task account for its files where they came from.
+    loss can cost. When the disk fills on the way a transfer waits, looking for room every
+    `room_seconds`; without `wait_for_room` it fails. `task_id` lets a restarted task account for its files where they came from.
     `tls` None means the system's certificates.
     """
 
@@ -27,6 +28,8 @@ class TransferOptions:
     reserve_bytes: int = 0
     piece_bytes: int = PIECE_BYTES
     window_bytes: int = WINDOW_BYTES
+    wait_for_room: bool = True
+    room_seconds: float = 2.0
     task_id: str = ""
     proxies: Proxies = field(default_factory=Proxies.from_environment)
     tls: ssl.SSLContext | None = None

@@ -37,7 +37,11 @@ def main() -> int:
     """Exit code 0: the file is verified and in place; 3: the transfer ended with an error."""
     folder, url, size, sha256 = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
     options = TransferOptions(
-        piece_bytes=PIECE_BYTES, window_bytes=WINDOW_BYTES, backoff_seconds=0.01, proxies=Proxies()
+        piece_bytes=PIECE_BYTES,
+        window_bytes=WINDOW_BYTES,
+        backoff_seconds=0.01,
+        wait_for_room=False,
+        proxies=Proxies(),
     )
     wanted, rate = manifest(size, sha256), RateLimit()
     try:
