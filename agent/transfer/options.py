@@ -16,8 +16,8 @@ class TransferOptions:
     `max_connections`, and it shrinks when the source pushes back. `stall_seconds` without a byte
     make a failed try. `reserve_bytes` of disk stay free. `window_bytes` bounds what a kill or power
     loss can cost. When the disk fills on the way a transfer waits, looking for room every
-    `room_seconds`; without `wait_for_room` it fails. `task_id` lets a restarted task account for its files where they came from.
-    `tls` None means the system's certificates.
+    `room_seconds`; without `wait_for_room` it fails. `task_id` lets a restarted task account for
+    its files where they came from. `tls` None means the system's certificates.
     """
 
     connections: int = 4
