@@ -34,6 +34,7 @@ _PagedRequest = TypeVar(
     download_pb2.ListOrdersRequest,
     node_pb2.ListNodesRequest,
     registration_pb2.ListModelsRequest,
+    registration_pb2.ListOutdatedModelsRequest,
 )
 _PagedAnswer = TypeVar(
     "_PagedAnswer",
@@ -41,6 +42,7 @@ _PagedAnswer = TypeVar(
     download_pb2.ListOrdersResponse,
     node_pb2.ListNodesResponse,
     registration_pb2.ListModelsResponse,
+    registration_pb2.ListOutdatedModelsResponse,
 )
 
 # Every request type belongs to one RPC, so a request tells where it goes.

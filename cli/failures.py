@@ -61,8 +61,9 @@ _HINTS = {
     "TASK_NOT_FOUND": 'see the tasks: "llm-router task list"',
     "ORDER_NOT_FOUND": 'see the orders: "llm-router order list"',
     "MODEL_EXISTS": 'it can be ordered as it is: "llm-router model download MODEL --all"',
-    "MODEL_BUSY": 'wait for its tasks ("llm-router task list"), or cancel them; '
-    '"llm-router model remove --force" does it by itself',
+    "MODEL_BUSY": 'wait for its tasks ("llm-router task list"), or cancel them '
+    '("llm-router task cancel TASK")',
+    "UP_TO_DATE": 'see what has changed on the Hub: "llm-router model outdated"',
     "NODE_BUSY": "stop llm-router-agent on that node, then run this again",
     "WRONG_STATE": 'see where it stands: "llm-router task list"',
     "PENDING_CONVERSION": "it can be ordered once it is converted to GGUF",

@@ -118,6 +118,15 @@ log = logs.get_logger("router")
     show_default=True,
     help="Watch and event streams that may be open at a time.",
 )
+@click.option(
+    "--default-context",
+    type=click.IntRange(1, 100_000_000),
+    default=4096,
+    envvar="LLM_ROUTER_DEFAULT_CONTEXT",
+    show_envvar=True,
+    show_default=True,
+    help="Tokens of context for which the memory that a model needs is estimated.",
+)
 @daemon_options(ENV)
 @click.version_option(version(), prog_name="llm-router-server")
 def main(
@@ -133,6 +142,7 @@ def main(
     catalog_age: float,
     max_nodes: int,
     max_watches: int,
+    default_context: int,
     ready_file: Path | None,
     log_format: str,
     log_level: str,
@@ -160,6 +170,7 @@ def main(
         ready_file=ready_file,
         max_nodes=max_nodes,
         max_watches=max_watches,
+        default_context=default_context,
         timers=Timers(heartbeat=heartbeat, lease=lease, catalog_age=catalog_age),
     )
     try:

@@ -41,6 +41,7 @@ from router.services.models import Models
 from router.services.nodes import Nodes
 from router.services.presence import Presence
 from router.services.sessions import Sessions
+from router.services.upgrades import Upgrades
 from router.services.watch import Watchers
 from router.storage.catalog_cache import StoredCatalogCache
 from router.storage.database import Database
@@ -51,6 +52,8 @@ log = get_logger(__name__)
 _THREADS = 32
 # Streams never end by themselves: they are cut after this grace, well within the drain.
 _GRACE_SECONDS = DRAIN_SECONDS / 4
+# After a crash of the router an offline node's tasks are shown as they were so long ago.
+_KEEP_PROGRESS_SECONDS = 2.0
 
 
 class Router:
@@ -72,10 +75,30 @@ class Router:
         self._watchers = Watchers()
         presence, board = Presence(), Board()
         holdings = Holdings(store, board, presence, self._watchers)
-        models = Models(store, self._catalog, holdings, presence, board, self._watchers, _now)
+        models = Models(
+            store,
+            self._catalog,
+            holdings,
+            presence,
+            board,
+            self._watchers,
+            _now,
+            context=config.default_context,
+        )
+        upgrades = Upgrades(
+            store,
+            self._catalog,
+            models,
+            holdings,
+            presence,
+            self._watchers,
+            _now,
+            context=config.default_context,
+        )
         nodes = Nodes(store, models, holdings, presence, board, self._watchers, _now)
         downloads = Downloads(store, models, nodes, presence, board, self._watchers, _now)
-        browser = CatalogBrowser(self._catalog, store, holdings)
+        self._downloads = downloads
+        browser = CatalogBrowser(self._catalog, store, holdings, context=config.default_context)
         sessions = Sessions(
             store,
             self._catalog,
@@ -96,12 +119,22 @@ class Router:
             tasks=lambda: Counter(task.state.value for task in board.tasks()),
         )
         self._rpc = _rpc_server(
-            config, registry, browser, models, downloads, nodes, sessions, feeds, self._watchers
+            config,
+            registry,
+            browser,
+            models,
+            upgrades,
+            downloads,
+            nodes,
+            sessions,
+            feeds,
+            self._watchers,
         )
         self._http_app = create_app(
             Edge(
                 browser=browser,
                 models=models,
+                upgrades=upgrades,
                 downloads=downloads,
                 nodes=nodes,
                 events=Events(
@@ -115,6 +148,7 @@ class Router:
         )
         self._http: Server | None = None
         self._serving: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
         self.http_url = ""
         self.grpc_address = ""
 
@@ -134,6 +168,7 @@ class Router:
         await self._http.serving.wait()
         self.http_url = f"http://{address(config.host, listener.getsockname()[1])}"
         self.grpc_address = address(config.host, grpc_port)
+        self._keeping = asyncio.create_task(self._keep_progress())
         self._ready = True
         write_ready_file(config.ready_file, http=self.http_url, grpc=self.grpc_address)
         log.info(
@@ -153,7 +188,19 @@ class Router:
         if self._http is not None and self._serving is not None:
             self._http.should_exit = True
             await asyncio.gather(self._rpc.stop(_GRACE_SECONDS), self._serving)
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait({self._keeping})
+            await asyncio.to_thread(self._downloads.keep_progress)
         self._database.close()
+
+    async def _keep_progress(self) -> None:
+        while True:
+            await asyncio.sleep(_KEEP_PROGRESS_SECONDS)
+            try:
+                await asyncio.to_thread(self._downloads.keep_progress)
+            except Exception:  # a full disk is no reason to stop: what moves says so itself
+                log.exception("progress is not kept")
 
 
 def _rpc_server(
@@ -161,6 +208,7 @@ def _rpc_server(
     registry: CollectorRegistry,
     browser: CatalogBrowser,
     models: Models,
+    upgrades: Upgrades,
     downloads: Downloads,
     nodes: Nodes,
     sessions: Sessions,
@@ -173,7 +221,7 @@ def _rpc_server(
     return RpcServer(
         Servicers(
             catalog=CatalogServicer(browser, messages),
-            registration=RegistrationServicer(models, messages, watches),
+            registration=RegistrationServicer(models, upgrades, messages, watches),
             download=DownloadServicer(downloads, watches),
             node=NodeServicer(nodes, watches),
             agent=AgentServicer(sessions, watchers, messages, timers),

@@ -28,4 +28,5 @@ class Config:
     ready_file: Path | None = None
     max_nodes: int = 5000
     max_watches: int = 1000
+    default_context: int = 4096  # tokens for which a model's memory is estimated
     timers: Timers = field(default_factory=Timers)

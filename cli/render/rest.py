@@ -216,6 +216,45 @@ def registration(message: registration_pb2.RegisterModelResponse) -> Json:
     }
 
 
+def outdated(message: registration_pb2.OutdatedModel) -> Json:
+    """An entry of `models` in `GET /api/models/outdated`."""
+    return {
+        "name": message.model_name,
+        "commit": message.commit,
+        "newest_commit": message.newest_commit,
+        "last_modified": _time(message.last_modified),
+        "download_bytes": message.download_bytes,
+        "changes": [_change(change) for change in message.changes],
+    }
+
+
+def unchecked(message: registration_pb2.UncheckedModel) -> Json:
+    """An entry of `unchecked` in `GET /api/models/outdated`."""
+    return {"name": message.model_name, "code": message.code, "message": message.message}
+
+
+def upgrade(message: registration_pb2.UpgradeModelResponse) -> Json:
+    """What `POST /api/models/{id}/upgrade` answers."""
+    return {
+        "model": model(message.model),
+        "previous_commit": message.previous_commit,
+        "download_bytes": message.download_bytes,
+        "changes": [_change(change) for change in message.changes],
+        "warnings": list(message.warnings),
+    }
+
+
+def _change(message: registration_pb2.FileChange) -> Json:
+    old, new = message.HasField("old_size_bytes"), message.HasField("new_size_bytes")
+    return {
+        "path": message.path,
+        "old_size_bytes": message.old_size_bytes if old else None,
+        "old_sha256": message.old_sha256 or None,
+        "new_size_bytes": message.new_size_bytes if new else None,
+        "new_sha256": message.new_sha256 or None,
+    }
+
+
 def facts(message: common_pb2.ModelFacts) -> Json:
     """What a GGUF header tells; null where it is silent."""
     return {
@@ -271,6 +310,7 @@ def catalog(message: catalog_pb2.SearchCatalogResponse, limit: int, offset: int)
             "offset": offset,
             "total": message.total_variants if message.HasField("total_variants") else None,
             "has_more": message.has_more,
+            "listing": message.listing,
         },
     }
 

@@ -154,6 +154,12 @@ class ModelBusy(FailedPrecondition):
     reason = "MODEL_BUSY"
 
 
+class UpToDate(FailedPrecondition):
+    """The Hub has no newer commit of this model with other files."""
+
+    reason = "UP_TO_DATE"
+
+
 class IncompleteShards(FailedPrecondition):
     """Shards of a sharded variant are missing on the Hub."""
 

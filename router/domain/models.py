@@ -6,7 +6,7 @@ from enum import StrEnum
 from urllib.parse import quote
 
 from protos import names
-from router.domain.catalog import FileRole, GgufFacts, ModelFile
+from router.domain.catalog import FileRole, GgufFacts, ModelFile, Variant
 
 
 class ModelStatus(StrEnum):
@@ -81,10 +81,15 @@ def file_url(hub_url: str, repo: str, revision: str, path: str) -> str:
     return f"{hub_url.rstrip('/')}/{repo}/resolve/{quote(revision, safe='')}/{quote(path)}"
 
 
-def display_name(repo: str, filename: str, quantization: str) -> str:
+def plain_name(repo: str) -> str:
+    """A repository as people read it, without its owner: `tiny-llama`."""
+    return repo.partition("/")[2].removesuffix("-GGUF").removesuffix("-gguf")
+
+
+def variant_name(variant: Variant) -> str:
     """What people read when nobody chose a name: `tiny-llama Q4_K_M`."""
-    base = repo.partition("/")[2].removesuffix("-GGUF").removesuffix("-gguf")
-    return f"{base} {quantization}" if quantization else f"{base} {filename.rpartition('/')[2]}"
+    tag = variant.quantization or variant.filename.rpartition("/")[2]
+    return f"{plain_name(variant.repo)} {tag}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,9 @@ from router.domain.catalog import (
     VariantPage,
 )
 from router.domain.errors import (
+    DomainError,
     HubGated,
+    HubUnavailable,
     InvalidArgument,
     InvalidModelName,
     InvalidPageToken,
@@ -70,7 +72,8 @@ class CatalogSettings:
     A caller waits `patience` at most. One call looks into `examined` repositories at most, in
     batches; `kept_repos` stay in memory. A file's address is reused for `url_reuse`, as long as
     half of its life is left; a signed one that does not say how long it lives is believed
-    for `url_lifetime`.
+    for `url_lifetime`. For one repository up to `headers` headers are read, and waited for
+    `header_patience`; `kept_facts` stay in memory.
     """
 
     patience: float = 20.0
@@ -82,6 +85,9 @@ class CatalogSettings:
     url_reuse: float = 60.0
     url_lifetime: float = 300.0
     kept_urls: int = 1000
+    headers: int = 40
+    header_patience: float = 5.0
+    kept_facts: int = 5000
     listing: ListingSettings = field(default_factory=ListingSettings)
     timing: Timing = DEFAULT_TIMING
     bounds: Bounds = DEFAULT_BOUNDS
@@ -147,7 +153,9 @@ class HubCatalog:
             self._prepare,
             settings.listing,
         )
+        self._headers = Flights(self._pools[0])
         self._files = Flights(self._pools[2])
+        self._facts: Recent[str, tuple[GgufFacts | None, ...]] = Recent(settings.kept_facts)
         self._urls: Recent[tuple[str, str, str], tuple[FileUrl, float]] = Recent(settings.kept_urls)
 
     def close(self) -> None:
@@ -229,15 +237,36 @@ class HubCatalog:
 
     def facts(self, repo: str, commit: str, variant: Variant) -> GgufFacts | None:
         """What the first file's header tells; see the port."""
-        key = f"{repo}@{commit}/{variant.filename}"
-        row = self._cache.get(_FACTS, key)
-        known = rows.read_facts(row[0]) if row is not None else None
-        if known is not None:
+        key = _facts_key(repo, commit, variant)
+        known = self._kept_facts(key)
+        if known:
             return known[0]
-        future = self._files.start(
-            (_FACTS, key), lambda: self._read_facts(key, repo, commit, variant)
-        )
+        future = self._start_reading(key, repo, commit, variant)
         return outcome(future, self._settings.patience)
+
+    def known_facts(self, repo: str, commit: str, variant: Variant) -> GgufFacts | None:
+        """What `facts` told before; see the port."""
+        found = self._kept_facts(_facts_key(repo, commit, variant))
+        return found[0] if found else None
+
+    def read_headers(self, repo: str, commit: str, variants: Sequence[Variant]) -> None:
+        """Sees to it that `known_facts` knows these variants; see the port."""
+        deadline = self._monotonic() + self._settings.header_patience
+        reading: list[Future[GgufFacts | None]] = []
+        for variant in variants:
+            key = _facts_key(repo, commit, variant)
+            if len(reading) == self._settings.headers:
+                break
+            if not self._kept_facts(key):
+                try:
+                    reading.append(self._start_reading(key, repo, commit, variant))
+                except HubUnavailable:
+                    break
+        for future in reading:
+            try:
+                outcome(future, deadline - self._monotonic())
+            except DomainError as error:
+                log.debug("a header is not known yet", repo=repo, problem=error.message)
 
     def file_url(self, repo: str, commit: str, path: str) -> FileUrl:
         """A URL for an agent; see the port."""
@@ -262,6 +291,19 @@ class HubCatalog:
         self._urls.replace((repo, commit, path), (found, self._monotonic() + reuse))
         return found
 
+    def _kept_facts(self, key: str) -> tuple[GgufFacts | None, ...]:
+        """What is kept of a header, in a tuple; an empty one when it was not read."""
+        kept = self._facts.get(key)
+        if kept is None:
+            row = self._cache.get(_FACTS, key)
+            kept = self._facts.put(key, (row and rows.read_facts(row[0])) or ())
+        return kept
+
+    def _start_reading(
+        self, key: str, repo: str, commit: str, variant: Variant
+    ) -> Future[GgufFacts | None]:
+        return self._headers.start(key, lambda: self._read_facts(key, repo, commit, variant))
+
     def _read_facts(self, key: str, repo: str, commit: str, variant: Variant) -> GgufFacts | None:
         first = variant.files[0]
         what = f'file "{first.path}" of "{repo}"'
@@ -275,6 +317,7 @@ class HubCatalog:
             log.info("a header cannot be read", repo=repo, file=first.path, problem=str(error))
             facts = None
         self._cache.put(_FACTS, key, rows.write_facts(facts), self._clock())
+        self._facts.replace(key, (facts,))
         return facts
 
     def _prepare(self, generation: Generation, start: int, stop: int) -> None:
@@ -388,6 +431,10 @@ class HubCatalog:
     def _lose(self, generation: Generation, listed: ListedRepo) -> None:
         generation.lose(listed.repo)
         self._listings.keep_gone(generation)
+
+
+def _facts_key(repo: str, commit: str, variant: Variant) -> str:
+    return f"{repo}@{commit}/{variant.filename}"
 
 
 def _asked(query: CatalogQuery) -> tuple[ListingKey, Filter]:

@@ -27,6 +27,7 @@ from router.rest.shapes import (
     NodeShape,
     OpenAiList,
     OpenAiModel,
+    OutdatedModels,
     PlanShape,
     Registered,
     RegisteredModel,
@@ -35,11 +36,13 @@ from router.rest.shapes import (
     TaskIds,
     TaskPage,
     TaskShape,
+    UpgradedModel,
 )
 from router.services.catalog import CatalogBrowser
 from router.services.downloads import Downloads
 from router.services.models import Models, Registration
 from router.services.nodes import Nodes
+from router.services.upgrades import Upgrades
 
 _WEB = Path(__file__).parent.parent / "web"
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -54,6 +57,7 @@ class Edge:
 
     browser: CatalogBrowser
     models: Models
+    upgrades: Upgrades
     downloads: Downloads
     nodes: Nodes
     events: Events
@@ -115,8 +119,14 @@ def _models(edge: Edge) -> APIRouter:
         min_bytes: Annotated[int | None, Query(ge=0)] = None,
         max_bytes: Annotated[int | None, Query(ge=0)] = None,
         quantization: str = "",
+        listing: str = "",
     ) -> AvailableModels:
-        """The Hub's catalog; `limit` (1 to 100) counts variants."""
+        """The Hub's catalog; `limit` (1 to 100) counts variants.
+
+        A page may hold fewer, even none, although more follow (`pagination.has_more`): go on at
+        `offset` plus the number that came. With `pagination.listing` given back as `listing`, all
+        pages are cut from one list, however the Hub's moves meanwhile.
+        """
         if source != "hf":
             raise InvalidArgument(f'source "{source}" is unknown: there is "hf"', param="source")
         if limit == 0:  # "the default" to the service, which means an unset field
@@ -129,7 +139,19 @@ def _models(edge: Edge) -> APIRouter:
             max_bytes=max_bytes,
             quantization=quantization,
         )
-        return AvailableModels.of(edge.browser.variants(query, limit, offset), edge.hub_url)
+        page = edge.browser.variants(query, limit, offset, listing)
+        return AvailableModels.of(page, edge.hub_url)
+
+    @routes.get("/models/outdated")
+    def outdated(
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100, page_token: str = ""
+    ) -> OutdatedModels:
+        """Models with a newer commit on the Hub and other files in it; asks the Hub for each.
+
+        `limit` counts the models looked at. Those for which the Hub gave no answer are in
+        `unchecked`.
+        """
+        return OutdatedModels.of(edge.upgrades.outdated(limit, page_token))
 
     @routes.get("/models")
     def registered() -> RegisteredModels:
@@ -173,6 +195,17 @@ def _models(edge: Edge) -> APIRouter:
         return PlanShape.of(
             edge.downloads.plan(request.model_name, _target(request), request.node_ids)
         )
+
+    # Before the routes whose last part is a whole id, slashes included.
+    @routes.post("/models/{model_id:path}/upgrade")
+    def upgrade(model_id: str, evict_old: bool = False) -> UpgradedModel:
+        """Registers the newest commit under the same id; an order then fetches what changed.
+
+        409 `up_to_date` when no file changed, `model_busy` while tasks run. The earlier commit's
+        files stay on the nodes unless `evict_old`.
+        """
+        upgraded = edge.upgrades.upgrade(model_id, evict_old=evict_old)
+        return UpgradedModel.of(upgraded, edge.hub_url)
 
     @routes.get("/models/registry/{model_id:path}/manifest.json")
     def manifest(model_id: str) -> ManifestShape:

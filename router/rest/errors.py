@@ -85,6 +85,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def validation(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            why, position = first["ctx"]["error"], first["loc"][-1]
+            message = f"the body is not valid JSON: {why} at character {position}"
+            return error_response(400, message, "invalid_argument")
         place = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
         param = ".".join(place) or None
         message = f"{param or 'the body'}: {first['msg']}"

@@ -14,6 +14,7 @@ from router.domain.models import Holding, Manifest, Model, ModelView, file_url
 from router.domain.nodes import NodeView
 from router.domain.tasks import NodePlan, Plan, Task, TaskState, TaskView
 from router.services.catalog import VariantPageView, VariantView
+from router.services.upgrades import FileChange, Outdated, OutdatedPage, Upgraded
 
 
 def rfc3339(moment: datetime) -> str:
@@ -165,12 +166,16 @@ class AvailableModel(Shape):
 
 
 class Pagination(Shape):
-    """Where a page lies; `total` null: the end is not known yet."""
+    """Where a page lies; `total` null: the end is not known yet.
+
+    `listing`, given back with the next request, keeps all pages on one list.
+    """
 
     limit: int
     offset: int
     total: int | None
     has_more: bool
+    listing: str
 
 
 class AvailableModels(Shape):
@@ -194,7 +199,11 @@ class AvailableModels(Shape):
             fetched_at=page.freshness.fetched_at,
             problem=page.freshness.problem,
             pagination=Pagination(
-                limit=page.limit, offset=page.offset, total=page.total, has_more=page.has_more
+                limit=page.limit,
+                offset=page.offset,
+                total=page.total,
+                has_more=page.has_more,
+                listing=page.listing,
             ),
         )
 
@@ -268,6 +277,100 @@ class RegisteredModels(Shape):
     """Every supported model, by name."""
 
     models: list[RegisteredModel]
+
+
+class FileChangeShape(Shape):
+    """One file in two commits; nulls where a commit does not have it."""
+
+    path: str
+    old_size_bytes: int | None
+    old_sha256: str | None
+    new_size_bytes: int | None
+    new_sha256: str | None
+
+    @classmethod
+    def of(cls, change: FileChange) -> "FileChangeShape":
+        """From a change."""
+        old, new = change.old, change.new
+        return cls(
+            path=change.path,
+            old_size_bytes=old.size_bytes if old else None,
+            old_sha256=old.sha256 if old else None,
+            new_size_bytes=new.size_bytes if new else None,
+            new_sha256=new.sha256 if new else None,
+        )
+
+
+class OutdatedModel(Shape):
+    """A model with a newer commit. `download_bytes`: the changed and added files."""
+
+    name: str
+    commit: str
+    newest_commit: str
+    last_modified: Moment | None
+    download_bytes: int
+    changes: list[FileChangeShape]
+
+    @classmethod
+    def of(cls, found: Outdated) -> "OutdatedModel":
+        """From what was found."""
+        return cls(
+            name=found.model.name,
+            commit=found.model.manifest.commit,
+            newest_commit=found.newest_commit,
+            last_modified=found.last_modified,
+            download_bytes=found.download_bytes,
+            changes=[FileChangeShape.of(change) for change in found.changes],
+        )
+
+
+class UncheckedModel(Shape):
+    """A model for which the question had no answer."""
+
+    name: str
+    code: str
+    message: str
+
+
+class OutdatedModels(Shape):
+    """What was found out about a page of models; `next_page_token` null at the end."""
+
+    models: list[OutdatedModel]
+    unchecked: list[UncheckedModel]
+    next_page_token: str | None
+
+    @classmethod
+    def of(cls, page: OutdatedPage) -> "OutdatedModels":
+        """From a page."""
+        return cls(
+            models=[OutdatedModel.of(found) for found in page.outdated],
+            unchecked=[
+                UncheckedModel(name=one.model.name, code=one.error.code, message=one.error.message)
+                for one in page.unchecked
+            ],
+            next_page_token=page.next_token or None,
+        )
+
+
+class UpgradedModel(Shape):
+    """A model after its upgrade; `download_bytes`: the changed and added files."""
+
+    model: RegisteredModel
+    previous_commit: str
+    download_bytes: int
+    changes: list[FileChangeShape]
+    warnings: list[str]
+
+    @classmethod
+    def of(cls, upgraded: Upgraded, hub_url: str) -> "UpgradedModel":
+        """From what was done."""
+        return cls(
+            model=RegisteredModel.of(upgraded.view, hub_url),
+            previous_commit=upgraded.previous_commit,
+            download_bytes=upgraded.download_bytes,
+            changes=[FileChangeShape.of(change) for change in upgraded.changes],
+            warnings=list(upgraded.warnings),
+        )
 
 
 class RegisterRequest(Shape):

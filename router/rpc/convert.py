@@ -56,6 +56,7 @@ from router.services.catalog import (
     VariantView,
 )
 from router.services.sessions import Report
+from router.services.upgrades import FileChange, OutdatedPage, Upgraded
 
 _FAILED = common_pb2.TASK_STATE_FAILED
 # What a node says is kept and shown to everybody: characters, and seconds (ten years).
@@ -144,6 +145,16 @@ class Messages:
             holdings=map(holding, view.holdings),
         )
 
+    def upgraded(self, upgraded: Upgraded) -> registration_pb2.UpgradeModelResponse:
+        """A model after its upgrade."""
+        return registration_pb2.UpgradeModelResponse(
+            model=self.model(upgraded.view),
+            previous_commit=upgraded.previous_commit,
+            changes=map(_change, upgraded.changes),
+            download_bytes=upgraded.download_bytes,
+            warnings=upgraded.warnings,
+        )
+
     def repo(self, view: RepoView) -> catalog_pb2.Repo:
         """A repository of the catalog."""
         return self._repo(view.repo, view.variants, view.facts)
@@ -175,6 +186,7 @@ class Messages:
             problem=page.freshness.problem,
             total_variants=page.total,
             has_more=page.has_more,
+            listing=page.listing,
         )
 
     def assignment(self, assignment: Assignment) -> agent_pb2.Assignment:
@@ -232,7 +244,7 @@ class Messages:
             filename=variant.filename,
             files=self._files(repo.repo, repo.commit, variant.files),
             size_bytes=variant.size_bytes,
-            required_memory_bytes=view.required_memory_bytes or 0,
+            required_memory_bytes=view.required_memory_bytes,
             status=_VARIANT_STATUSES[view.status],
         )
 
@@ -249,6 +261,41 @@ class Messages:
             )
             for file in files
         ]
+
+
+def outdated_page(page: OutdatedPage) -> registration_pb2.ListOutdatedModelsResponse:
+    """What was found out about one page of models."""
+    return registration_pb2.ListOutdatedModelsResponse(
+        models=[
+            registration_pb2.OutdatedModel(
+                model_name=found.model.name,
+                commit=found.model.manifest.commit,
+                newest_commit=found.newest_commit,
+                last_modified=moment(found.last_modified),
+                changes=map(_change, found.changes),
+                download_bytes=found.download_bytes,
+            )
+            for found in page.outdated
+        ],
+        unchecked=[
+            registration_pb2.UncheckedModel(
+                model_name=one.model.name, code=one.error.code, message=one.error.message
+            )
+            for one in page.unchecked
+        ],
+        next_page_token=page.next_token,
+    )
+
+
+def _change(change: FileChange) -> registration_pb2.FileChange:
+    old, new = change.old, change.new
+    return registration_pb2.FileChange(
+        path=change.path,
+        old_size_bytes=old.size_bytes if old else None,
+        old_sha256=(old.sha256 if old else None) or "",
+        new_size_bytes=new.size_bytes if new else None,
+        new_sha256=(new.sha256 if new else None) or "",
+    )
 
 
 def facts(header: GgufFacts | None) -> common_pb2.ModelFacts | None:

@@ -18,6 +18,7 @@ from router.services.catalog import CatalogBrowser
 from router.services.downloads import Downloads
 from router.services.models import Models, Registration
 from router.services.nodes import Nodes
+from router.services.upgrades import Upgrades
 
 Context = grpc.ServicerContext
 
@@ -38,7 +39,7 @@ class CatalogServicer(catalog_grpc.CatalogServiceServicer):
         if request.HasField("window"):
             window = request.window
             return self._messages.variant_page(
-                self._browser.variants(query, window.limit, window.offset)
+                self._browser.variants(query, window.limit, window.offset, window.listing)
             )
         return self._messages.repo_page(
             self._browser.repos(query, request.page_size, request.page_token)
@@ -53,9 +54,12 @@ class CatalogServicer(catalog_grpc.CatalogServiceServicer):
 class RegistrationServicer(registration_grpc.RegistrationServiceServicer):
     """The supported models."""
 
-    def __init__(self, models: Models, messages: convert.Messages, watches: Watches) -> None:
-        """Registers in `models`."""
+    def __init__(
+        self, models: Models, upgrades: Upgrades, messages: convert.Messages, watches: Watches
+    ) -> None:
+        """Registers in `models`, renews by `upgrades`."""
         self._models = models
+        self._upgrades = upgrades
         self._messages = messages
         self._watches = watches
 
@@ -99,6 +103,20 @@ class RegistrationServicer(registration_grpc.RegistrationServiceServicer):
         """See registration.proto."""
         self._models.unregister(request.model_name, force=request.force, evict=request.evict)
         return registration.UnregisterModelResponse()
+
+    def ListOutdatedModels(
+        self, request: registration.ListOutdatedModelsRequest, context: Context
+    ) -> registration.ListOutdatedModelsResponse:
+        """See registration.proto."""
+        return convert.outdated_page(self._upgrades.outdated(request.page_size, request.page_token))
+
+    def UpgradeModel(
+        self, request: registration.UpgradeModelRequest, context: Context
+    ) -> registration.UpgradeModelResponse:
+        """See registration.proto."""
+        return self._messages.upgraded(
+            self._upgrades.upgrade(request.model_name, evict_old=request.evict_old)
+        )
 
     def WatchModels(
         self, request: registration.WatchModelsRequest, context: object

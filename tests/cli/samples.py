@@ -178,3 +178,40 @@ def catalog() -> catalog_pb2.SearchCatalogResponse:
     return catalog_pb2.SearchCatalogResponse(
         repos=[repo()], cached=True, fetch_time=MOMENT, has_more=True
     )
+
+
+def change() -> registration_pb2.FileChange:
+    """A file that grew."""
+    return registration_pb2.FileChange(
+        path="tiny-Q4_K_M.gguf",
+        old_size_bytes=2 * GB,
+        old_sha256="a" * 64,
+        new_size_bytes=3 * GB,
+        new_sha256="b" * 64,
+    )
+
+
+def outdated() -> registration_pb2.OutdatedModel:
+    """The registered model, with a newer commit on the Hub."""
+    return registration_pb2.OutdatedModel(
+        model_name=MODEL,
+        commit=COMMIT,
+        newest_commit="d" * 40,
+        last_modified=MOMENT,
+        changes=[change()],
+        download_bytes=3 * GB,
+    )
+
+
+def upgraded() -> registration_pb2.UpgradeModelResponse:
+    """What an upgrade of it answers."""
+    added = registration_pb2.FileChange(path="mmproj.gguf", new_size_bytes=GB)
+    one = model()
+    one.manifest.commit = "d" * 40
+    return registration_pb2.UpgradeModelResponse(
+        model=one,
+        previous_commit=COMMIT,
+        changes=[change(), added],
+        download_bytes=4 * GB,
+        warnings=["large"],
+    )

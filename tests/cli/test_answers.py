@@ -23,8 +23,10 @@ from tests.cli.samples import (
     moving,
     node,
     order,
+    outdated,
     repo,
     task,
+    upgraded,
 )
 
 _GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())
@@ -52,6 +54,12 @@ _CASES: dict[str, tuple[tuple[str, ...], str, Message]] = {
         "RegisterModel",
         registration_pb2.RegisterModelResponse(model=model(), warnings=["large"]),
     ),
+    "model outdated": (
+        ("model", "outdated"),
+        "ListOutdatedModels",
+        registration_pb2.ListOutdatedModelsResponse(models=[outdated()]),
+    ),
+    "model upgrade": (("model", "upgrade", MODEL), "UpgradeModel", upgraded()),
     "model plan": (
         ("model", "plan", MODEL, "--all"),
         "PlanDownload",

@@ -1,7 +1,7 @@
 """A catalog that knows what the test gave it: the port, without a Hub."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -65,7 +65,8 @@ def convertible_repo(repo: str) -> CatalogRepo:
 
 
 class FakeCatalog:
-    """Implements `Catalog`. `failures` are raised one by one, by whatever is asked next.
+    """Implements `Catalog`. `failures` are raised one by one, by whatever is asked next;
+    `troubles` by name of the repository, again and again.
 
     `before_answer` runs in the calling thread before `repo` answers.
     """
@@ -74,6 +75,8 @@ class FakeCatalog:
         self.repos = {repo.repo: repo for repo in repos}
         self.header: GgufFacts | DomainError | None = FACTS
         self.failures: list[DomainError] = []
+        self.troubles: dict[str, DomainError] = {}
+        self.read: set[tuple[str, str, str]] = set()
         self.before_answer: Callable[[], object] = lambda: None
         self.asked: list[tuple[str, str]] = []
         self._lock = threading.Lock()
@@ -104,6 +107,8 @@ class FakeCatalog:
             self.asked.append((repo, revision))
         self.before_answer()
         self._fail()
+        if repo in self.troubles:
+            raise self.troubles[repo]
         if repo not in self.repos:
             raise RepoNotFound(f'repository "{repo}" does not exist', param="repo")
         return self.repos[repo]
@@ -112,7 +117,19 @@ class FakeCatalog:
         """`header`, or raises it."""
         if isinstance(self.header, DomainError):
             raise self.header
+        self.read.add((repo, commit, variant.filename))
         return self.header
+
+    def known_facts(self, repo: str, commit: str, variant: Variant) -> GgufFacts | None:
+        """`header`, once it was read."""
+        if (repo, commit, variant.filename) not in self.read:
+            return None
+        return self.header if isinstance(self.header, GgufFacts) else None
+
+    def read_headers(self, repo: str, commit: str, variants: Sequence[Variant]) -> None:
+        """Reads `header` for each."""
+        if not isinstance(self.header, DomainError):
+            self.read |= {(repo, commit, variant.filename) for variant in variants}
 
     def file_url(self, repo: str, commit: str, path: str) -> FileUrl:
         """An address that tells what was asked for."""

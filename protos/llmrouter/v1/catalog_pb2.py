@@ -26,19 +26,19 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from protos.llmrouter.v1 import common_pb2 as llmrouter_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1allmrouter/v1/catalog.proto\x12\x0cllmrouter.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19llmrouter/v1/common.proto\"\xe3\x01\n\x07Variant\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x14\n\x0cquantization\x18\x03 \x01(\t\x12\x10\n\x08\x66ilename\x18\x04 \x01(\t\x12&\n\x05\x66iles\x18\x05 \x03(\x0b\x32\x17.llmrouter.v1.ModelFile\x12\x12\n\nsize_bytes\x18\x06 \x01(\x03\x12\x1d\n\x15required_memory_bytes\x18\x07 \x01(\x03\x12+\n\x06status\x18\x08 \x01(\x0e\x32\x1b.llmrouter.v1.VariantStatus\"\xcc\x02\n\x04Repo\x12\x0c\n\x04repo\x18\x01 \x01(\t\x12\x0e\n\x06\x63ommit\x18\x02 \x01(\t\x12\x31\n\rlast_modified\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tdownloads\x18\x04 \x01(\x03\x12\r\n\x05likes\x18\x05 \x01(\x03\x12\x0c\n\x04tags\x18\x06 \x03(\t\x12$\n\x06gating\x18\x07 \x01(\x0e\x32\x14.llmrouter.v1.Gating\x12\x0f\n\x07private\x18\x08 \x01(\x08\x12\x14\n\x0cpipeline_tag\x18\t \x01(\t\x12\x0f\n\x07license\x18\n \x01(\t\x12\'\n\x08variants\x18\x0b \x03(\x0b\x32\x15.llmrouter.v1.Variant\x12\x13\n\x0b\x63onvertible\x18\x0c \x01(\x08\x12\'\n\x05\x66\x61\x63ts\x18\r \x01(\x0b\x32\x18.llmrouter.v1.ModelFacts\"\xef\x01\n\x14SearchCatalogRequest\x12\x0e\n\x06search\x18\x01 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\x12\'\n\x04sort\x18\x03 \x01(\x0e\x32\x19.llmrouter.v1.CatalogSort\x12\x11\n\tmin_bytes\x18\x04 \x01(\x03\x12\x11\n\tmax_bytes\x18\x05 \x01(\x03\x12\x14\n\x0cquantization\x18\x06 \x01(\t\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\t\x12+\n\x06window\x18\t \x01(\x0b\x32\x1b.llmrouter.v1.VariantWindow\".\n\rVariantWindow\x12\r\n\x05limit\x18\x01 \x01(\x05\x12\x0e\n\x06offset\x18\x02 \x01(\x05\"\xf5\x01\n\x15SearchCatalogResponse\x12!\n\x05repos\x18\x01 \x03(\x0b\x32\x12.llmrouter.v1.Repo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61\x63hed\x18\x03 \x01(\x08\x12\r\n\x05stale\x18\x04 \x01(\x08\x12.\n\nfetch_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07problem\x18\x06 \x01(\t\x12\x1b\n\x0etotal_variants\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12\x10\n\x08has_more\x18\x08 \x01(\x08\x42\x11\n\x0f_total_variants\"0\n\x0eGetRepoRequest\x12\x0c\n\x04repo\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\"3\n\x0fGetRepoResponse\x12 \n\x04repo\x18\x01 \x01(\x0b\x32\x12.llmrouter.v1.Repo*\x9a\x01\n\x0b\x43\x61talogSort\x12\x1c\n\x18\x43\x41TALOG_SORT_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43\x41TALOG_SORT_TRENDING\x10\x01\x12\x1a\n\x16\x43\x41TALOG_SORT_DOWNLOADS\x10\x02\x12\x16\n\x12\x43\x41TALOG_SORT_LIKES\x10\x03\x12\x1e\n\x1a\x43\x41TALOG_SORT_LAST_MODIFIED\x10\x04*U\n\x06Gating\x12\x16\n\x12GATING_UNSPECIFIED\x10\x00\x12\x0f\n\x0bGATING_OPEN\x10\x01\x12\x0f\n\x0bGATING_AUTO\x10\x02\x12\x11\n\rGATING_MANUAL\x10\x03*\x8b\x01\n\rVariantStatus\x12\x1e\n\x1aVARIANT_STATUS_UNSPECIFIED\x10\x00\x12\x1c\n\x18VARIANT_STATUS_AVAILABLE\x10\x01\x12\x1d\n\x19VARIANT_STATUS_REGISTERED\x10\x02\x12\x1d\n\x19VARIANT_STATUS_DOWNLOADED\x10\x03\x32\xb2\x01\n\x0e\x43\x61talogService\x12X\n\rSearchCatalog\x12\".llmrouter.v1.SearchCatalogRequest\x1a#.llmrouter.v1.SearchCatalogResponse\x12\x46\n\x07GetRepo\x12\x1c.llmrouter.v1.GetRepoRequest\x1a\x1d.llmrouter.v1.GetRepoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1allmrouter/v1/catalog.proto\x12\x0cllmrouter.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19llmrouter/v1/common.proto\"\xe3\x01\n\x07Variant\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x14\n\x0cquantization\x18\x03 \x01(\t\x12\x10\n\x08\x66ilename\x18\x04 \x01(\t\x12&\n\x05\x66iles\x18\x05 \x03(\x0b\x32\x17.llmrouter.v1.ModelFile\x12\x12\n\nsize_bytes\x18\x06 \x01(\x03\x12\x1d\n\x15required_memory_bytes\x18\x07 \x01(\x03\x12+\n\x06status\x18\x08 \x01(\x0e\x32\x1b.llmrouter.v1.VariantStatus\"\xcc\x02\n\x04Repo\x12\x0c\n\x04repo\x18\x01 \x01(\t\x12\x0e\n\x06\x63ommit\x18\x02 \x01(\t\x12\x31\n\rlast_modified\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tdownloads\x18\x04 \x01(\x03\x12\r\n\x05likes\x18\x05 \x01(\x03\x12\x0c\n\x04tags\x18\x06 \x03(\t\x12$\n\x06gating\x18\x07 \x01(\x0e\x32\x14.llmrouter.v1.Gating\x12\x0f\n\x07private\x18\x08 \x01(\x08\x12\x14\n\x0cpipeline_tag\x18\t \x01(\t\x12\x0f\n\x07license\x18\n \x01(\t\x12\'\n\x08variants\x18\x0b \x03(\x0b\x32\x15.llmrouter.v1.Variant\x12\x13\n\x0b\x63onvertible\x18\x0c \x01(\x08\x12\'\n\x05\x66\x61\x63ts\x18\r \x01(\x0b\x32\x18.llmrouter.v1.ModelFacts\"\xef\x01\n\x14SearchCatalogRequest\x12\x0e\n\x06search\x18\x01 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\x12\'\n\x04sort\x18\x03 \x01(\x0e\x32\x19.llmrouter.v1.CatalogSort\x12\x11\n\tmin_bytes\x18\x04 \x01(\x03\x12\x11\n\tmax_bytes\x18\x05 \x01(\x03\x12\x14\n\x0cquantization\x18\x06 \x01(\t\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\t\x12+\n\x06window\x18\t \x01(\x0b\x32\x1b.llmrouter.v1.VariantWindow\"?\n\rVariantWindow\x12\r\n\x05limit\x18\x01 \x01(\x05\x12\x0e\n\x06offset\x18\x02 \x01(\x05\x12\x0f\n\x07listing\x18\x03 \x01(\t\"\x86\x02\n\x15SearchCatalogResponse\x12!\n\x05repos\x18\x01 \x03(\x0b\x32\x12.llmrouter.v1.Repo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61\x63hed\x18\x03 \x01(\x08\x12\r\n\x05stale\x18\x04 \x01(\x08\x12.\n\nfetch_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07problem\x18\x06 \x01(\t\x12\x1b\n\x0etotal_variants\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12\x10\n\x08has_more\x18\x08 \x01(\x08\x12\x0f\n\x07listing\x18\t \x01(\tB\x11\n\x0f_total_variants\"0\n\x0eGetRepoRequest\x12\x0c\n\x04repo\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\"3\n\x0fGetRepoResponse\x12 \n\x04repo\x18\x01 \x01(\x0b\x32\x12.llmrouter.v1.Repo*\x9a\x01\n\x0b\x43\x61talogSort\x12\x1c\n\x18\x43\x41TALOG_SORT_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43\x41TALOG_SORT_TRENDING\x10\x01\x12\x1a\n\x16\x43\x41TALOG_SORT_DOWNLOADS\x10\x02\x12\x16\n\x12\x43\x41TALOG_SORT_LIKES\x10\x03\x12\x1e\n\x1a\x43\x41TALOG_SORT_LAST_MODIFIED\x10\x04*U\n\x06Gating\x12\x16\n\x12GATING_UNSPECIFIED\x10\x00\x12\x0f\n\x0bGATING_OPEN\x10\x01\x12\x0f\n\x0bGATING_AUTO\x10\x02\x12\x11\n\rGATING_MANUAL\x10\x03*\x8b\x01\n\rVariantStatus\x12\x1e\n\x1aVARIANT_STATUS_UNSPECIFIED\x10\x00\x12\x1c\n\x18VARIANT_STATUS_AVAILABLE\x10\x01\x12\x1d\n\x19VARIANT_STATUS_REGISTERED\x10\x02\x12\x1d\n\x19VARIANT_STATUS_DOWNLOADED\x10\x03\x32\xb2\x01\n\x0e\x43\x61talogService\x12X\n\rSearchCatalog\x12\".llmrouter.v1.SearchCatalogRequest\x1a#.llmrouter.v1.SearchCatalogResponse\x12\x46\n\x07GetRepo\x12\x1c.llmrouter.v1.GetRepoRequest\x1a\x1d.llmrouter.v1.GetRepoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'llmrouter.v1.catalog_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CATALOGSORT']._serialized_start=1311
-  _globals['_CATALOGSORT']._serialized_end=1465
-  _globals['_GATING']._serialized_start=1467
-  _globals['_GATING']._serialized_end=1552
-  _globals['_VARIANTSTATUS']._serialized_start=1555
-  _globals['_VARIANTSTATUS']._serialized_end=1694
+  _globals['_CATALOGSORT']._serialized_start=1345
+  _globals['_CATALOGSORT']._serialized_end=1499
+  _globals['_GATING']._serialized_start=1501
+  _globals['_GATING']._serialized_end=1586
+  _globals['_VARIANTSTATUS']._serialized_start=1589
+  _globals['_VARIANTSTATUS']._serialized_end=1728
   _globals['_VARIANT']._serialized_start=105
   _globals['_VARIANT']._serialized_end=332
   _globals['_REPO']._serialized_start=335
@@ -46,13 +46,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEARCHCATALOGREQUEST']._serialized_start=670
   _globals['_SEARCHCATALOGREQUEST']._serialized_end=909
   _globals['_VARIANTWINDOW']._serialized_start=911
-  _globals['_VARIANTWINDOW']._serialized_end=957
-  _globals['_SEARCHCATALOGRESPONSE']._serialized_start=960
-  _globals['_SEARCHCATALOGRESPONSE']._serialized_end=1205
-  _globals['_GETREPOREQUEST']._serialized_start=1207
-  _globals['_GETREPOREQUEST']._serialized_end=1255
-  _globals['_GETREPORESPONSE']._serialized_start=1257
-  _globals['_GETREPORESPONSE']._serialized_end=1308
-  _globals['_CATALOGSERVICE']._serialized_start=1697
-  _globals['_CATALOGSERVICE']._serialized_end=1875
+  _globals['_VARIANTWINDOW']._serialized_end=974
+  _globals['_SEARCHCATALOGRESPONSE']._serialized_start=977
+  _globals['_SEARCHCATALOGRESPONSE']._serialized_end=1239
+  _globals['_GETREPOREQUEST']._serialized_start=1241
+  _globals['_GETREPOREQUEST']._serialized_end=1289
+  _globals['_GETREPORESPONSE']._serialized_start=1291
+  _globals['_GETREPORESPONSE']._serialized_end=1342
+  _globals['_CATALOGSERVICE']._serialized_start=1731
+  _globals['_CATALOGSERVICE']._serialized_end=1909
 # @@protoc_insertion_point(module_scope)

@@ -119,7 +119,9 @@ class Variant(_message.Message):
     size_bytes: _builtins.int
     """All files together."""
     required_memory_bytes: _builtins.int
-    """Weights, KV cache at the router's default context, and a margin. 0: not known."""
+    """Weights, KV cache at the router's default context, and a margin. Where nobody has read the
+    file's header yet, it is estimated from the size alone; GetRepo and RegisterModel read headers.
+    """
     status: Global___VariantStatus.ValueType
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ModelFile]:
@@ -271,18 +273,24 @@ class VariantWindow(_message.Message):
 
     LIMIT_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
+    LISTING_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """1 to 100; 0 is 20."""
     offset: _builtins.int
+    listing: _builtins.str
+    """`listing` of an earlier answer: the window is cut from the same list, however the Hub's has
+    moved since. Empty: the first window begins a list, later ones go on in the one begun last.
+    """
     def __init__(
         self,
         *,
         limit: _builtins.int = ...,
         offset: _builtins.int = ...,
+        listing: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "offset", b"offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "listing", b"listing", "offset", b"offset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -300,6 +308,7 @@ class SearchCatalogResponse(_message.Message):
     PROBLEM_FIELD_NUMBER: _builtins.int
     TOTAL_VARIANTS_FIELD_NUMBER: _builtins.int
     HAS_MORE_FIELD_NUMBER: _builtins.int
+    LISTING_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty at the end, and with a window."""
     cached: _builtins.bool
@@ -311,7 +320,13 @@ class SearchCatalogResponse(_message.Message):
     total_variants: _builtins.int
     """Number of variants in all, when it is known. Only with a window."""
     has_more: _builtins.bool
-    """More variants come after the window. Only with a window."""
+    """More variants come after the window, at `offset` plus the number of variants that came: a
+    window may hold fewer than asked for, even none, although more follow. Only with a window.
+    """
+    listing: _builtins.str
+    """Names the list that the window was cut from; give it back with the next window. Only with a
+    window.
+    """
     @_builtins.property
     def repos(self) -> _containers.RepeatedCompositeFieldContainer[Global___Repo]:
         """With a window: the variants of the window, each repository once for each run of its variants."""
@@ -331,10 +346,11 @@ class SearchCatalogResponse(_message.Message):
         problem: _builtins.str = ...,
         total_variants: _builtins.int | None = ...,
         has_more: _builtins.bool = ...,
+        listing: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_total_variants", b"_total_variants", "fetch_time", b"fetch_time", "total_variants", b"total_variants"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_variants", b"_total_variants", "cached", b"cached", "fetch_time", b"fetch_time", "has_more", b"has_more", "next_page_token", b"next_page_token", "problem", b"problem", "repos", b"repos", "stale", b"stale", "total_variants", b"total_variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_variants", b"_total_variants", "cached", b"cached", "fetch_time", b"fetch_time", "has_more", b"has_more", "listing", b"listing", "next_page_token", b"next_page_token", "problem", b"problem", "repos", b"repos", "stale", b"stale", "total_variants", b"total_variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__total_variants: _TypeAlias = _typing.Literal["total_variants"]  # noqa: Y015
     _WhichOneofArgType__total_variants: _TypeAlias = _typing.Literal["_total_variants", b"_total_variants"]  # noqa: Y015

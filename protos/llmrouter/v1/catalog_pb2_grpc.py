@@ -60,7 +60,8 @@ class CatalogServiceServicer:
     def SearchCatalog(self, request, context):
         """Pages of repositories that hold GGUF files, with their variants. While the Hub does not
         answer, the last good answer comes, marked as stale.
-        Errors: INVALID_ARGUMENT for a page token that this router did not make.
+        Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN) for a page token or listing that this router did
+        not make, or keeps no longer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

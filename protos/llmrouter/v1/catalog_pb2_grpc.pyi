@@ -40,7 +40,8 @@ class CatalogServiceStub:
     SearchCatalog: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.SearchCatalogRequest, _catalog_pb2.SearchCatalogResponse]
     """Pages of repositories that hold GGUF files, with their variants. While the Hub does not
     answer, the last good answer comes, marked as stale.
-    Errors: INVALID_ARGUMENT for a page token that this router did not make.
+    Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN) for a page token or listing that this router did
+    not make, or keeps no longer.
     """
     GetRepo: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.GetRepoRequest, _catalog_pb2.GetRepoResponse]
     """One repository as it is now.
@@ -59,7 +60,8 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     SearchCatalog: _aio.UnaryUnaryMultiCallable[_catalog_pb2.SearchCatalogRequest, _catalog_pb2.SearchCatalogResponse]  # type: ignore[assignment]
     """Pages of repositories that hold GGUF files, with their variants. While the Hub does not
     answer, the last good answer comes, marked as stale.
-    Errors: INVALID_ARGUMENT for a page token that this router did not make.
+    Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN) for a page token or listing that this router did
+    not make, or keeps no longer.
     """
     GetRepo: _aio.UnaryUnaryMultiCallable[_catalog_pb2.GetRepoRequest, _catalog_pb2.GetRepoResponse]  # type: ignore[assignment]
     """One repository as it is now.
@@ -81,7 +83,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_catalog_pb2.SearchCatalogResponse, _abc.Awaitable[_catalog_pb2.SearchCatalogResponse]]:
         """Pages of repositories that hold GGUF files, with their variants. While the Hub does not
         answer, the last good answer comes, marked as stale.
-        Errors: INVALID_ARGUMENT for a page token that this router did not make.
+        Errors: INVALID_ARGUMENT (INVALID_PAGE_TOKEN) for a page token or listing that this router did
+        not make, or keeps no longer.
         """
 
     @_abc_1.abstractmethod

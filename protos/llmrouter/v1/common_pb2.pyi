@@ -99,7 +99,9 @@ class _HoldingStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HoldingS
     HOLDING_STATE_FAILED: _HoldingState.ValueType  # 4
     """The last task for it failed."""
     HOLDING_STATE_MISSING: _HoldingState.ValueType  # 5
-    """It was ready; now files are gone or damaged."""
+    """It was ready; now not all its files are there: gone, damaged, or still those of the commit from
+    before an upgrade.
+    """
 
 class HoldingState(_HoldingState, metaclass=_HoldingStateEnumTypeWrapper):
     """What one model is on one node."""
@@ -113,7 +115,9 @@ HOLDING_STATE_READY: HoldingState.ValueType  # 3
 HOLDING_STATE_FAILED: HoldingState.ValueType  # 4
 """The last task for it failed."""
 HOLDING_STATE_MISSING: HoldingState.ValueType  # 5
-"""It was ready; now files are gone or damaged."""
+"""It was ready; now not all its files are there: gone, damaged, or still those of the commit from
+before an upgrade.
+"""
 Global___HoldingState: _TypeAlias = HoldingState  # noqa: Y015
 
 @_typing.final

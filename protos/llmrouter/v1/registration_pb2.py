@@ -26,15 +26,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from protos.llmrouter.v1 import common_pb2 as llmrouter_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fllmrouter/v1/registration.proto\x12\x0cllmrouter.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19llmrouter/v1/common.proto\"\xd9\x02\n\x05Model\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12)\n\x06status\x18\x03 \x01(\x0e\x32\x19.llmrouter.v1.ModelStatus\x12(\n\x08manifest\x18\x04 \x01(\x0b\x32\x16.llmrouter.v1.Manifest\x12\x1d\n\x15required_memory_bytes\x18\x05 \x01(\x03\x12\x15\n\rchat_template\x18\x06 \x01(\t\x12\'\n\x05\x66\x61\x63ts\x18\x07 \x01(\x0b\x32\x18.llmrouter.v1.ModelFacts\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10ready_node_count\x18\t \x01(\x05\x12\'\n\x08holdings\x18\n \x03(\x0b\x32\x15.llmrouter.v1.Holding\"\x87\x01\n\x14RegisterModelRequest\x12\x0c\n\x04repo\x18\x01 \x01(\t\x12\x0c\n\x04\x66ile\x18\x02 \x01(\t\x12\x14\n\x0cquantization\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x05 \x01(\t\x12\x15\n\rchat_template\x18\x06 \x01(\t\"M\n\x15RegisterModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.llmrouter.v1.Model\x12\x10\n\x08warnings\x18\x02 \x03(\t\"%\n\x0fGetModelRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\"6\n\x10GetModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.llmrouter.v1.Model\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"R\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.llmrouter.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"J\n\x16UnregisterModelRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\x12\r\n\x05\x65vict\x18\x03 \x01(\x08\"\x19\n\x17UnregisterModelResponse\"\x14\n\x12WatchModelsRequest\"\x97\x01\n\x13WatchModelsResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x13.llmrouter.v1.ModelH\x00\x12\x1c\n\x12removed_model_name\x18\x02 \x01(\tH\x00\x12\x33\n\rsnapshot_sent\x18\x03 \x01(\x0b\x32\x1a.llmrouter.v1.SnapshotSentH\x00\x42\x07\n\x05\x65vent\"\x0e\n\x0cSnapshotSent*\xae\x01\n\x0bModelStatus\x12\x1c\n\x18MODEL_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17MODEL_STATUS_REGISTERED\x10\x01\x12#\n\x1fMODEL_STATUS_PENDING_CONVERSION\x10\x02\x12\x1b\n\x17MODEL_STATUS_CONVERTING\x10\x03\x12\"\n\x1eMODEL_STATUS_CONVERSION_FAILED\x10\x04\x32\xc1\x03\n\x13RegistrationService\x12X\n\rRegisterModel\x12\".llmrouter.v1.RegisterModelRequest\x1a#.llmrouter.v1.RegisterModelResponse\x12I\n\x08GetModel\x12\x1d.llmrouter.v1.GetModelRequest\x1a\x1e.llmrouter.v1.GetModelResponse\x12O\n\nListModels\x12\x1f.llmrouter.v1.ListModelsRequest\x1a .llmrouter.v1.ListModelsResponse\x12^\n\x0fUnregisterModel\x12$.llmrouter.v1.UnregisterModelRequest\x1a%.llmrouter.v1.UnregisterModelResponse\x12T\n\x0bWatchModels\x12 .llmrouter.v1.WatchModelsRequest\x1a!.llmrouter.v1.WatchModelsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fllmrouter/v1/registration.proto\x12\x0cllmrouter.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19llmrouter/v1/common.proto\"\xd9\x02\n\x05Model\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12)\n\x06status\x18\x03 \x01(\x0e\x32\x19.llmrouter.v1.ModelStatus\x12(\n\x08manifest\x18\x04 \x01(\x0b\x32\x16.llmrouter.v1.Manifest\x12\x1d\n\x15required_memory_bytes\x18\x05 \x01(\x03\x12\x15\n\rchat_template\x18\x06 \x01(\t\x12\'\n\x05\x66\x61\x63ts\x18\x07 \x01(\x0b\x32\x18.llmrouter.v1.ModelFacts\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10ready_node_count\x18\t \x01(\x05\x12\'\n\x08holdings\x18\n \x03(\x0b\x32\x15.llmrouter.v1.Holding\"\x87\x01\n\x14RegisterModelRequest\x12\x0c\n\x04repo\x18\x01 \x01(\t\x12\x0c\n\x04\x66ile\x18\x02 \x01(\t\x12\x14\n\x0cquantization\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x05 \x01(\t\x12\x15\n\rchat_template\x18\x06 \x01(\t\"M\n\x15RegisterModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.llmrouter.v1.Model\x12\x10\n\x08warnings\x18\x02 \x03(\t\"%\n\x0fGetModelRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\"6\n\x10GetModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.llmrouter.v1.Model\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"R\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.llmrouter.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"J\n\x16UnregisterModelRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\x12\r\n\x05\x65vict\x18\x03 \x01(\x08\"\x19\n\x17UnregisterModelResponse\"B\n\x19ListOutdatedModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x93\x01\n\x1aListOutdatedModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.llmrouter.v1.OutdatedModel\x12/\n\tunchecked\x18\x02 \x03(\x0b\x32\x1c.llmrouter.v1.UncheckedModel\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\xc0\x01\n\rOutdatedModel\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0e\n\x06\x63ommit\x18\x02 \x01(\t\x12\x15\n\rnewest_commit\x18\x03 \x01(\t\x12\x31\n\rlast_modified\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x07\x63hanges\x18\x05 \x03(\x0b\x32\x18.llmrouter.v1.FileChange\x12\x16\n\x0e\x64ownload_bytes\x18\x06 \x01(\x03\"\xa2\x01\n\nFileChange\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x1b\n\x0eold_size_bytes\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nold_sha256\x18\x03 \x01(\t\x12\x1b\n\x0enew_size_bytes\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\x12\n\nnew_sha256\x18\x05 \x01(\tB\x11\n\x0f_old_size_bytesB\x11\n\x0f_new_size_bytes\"C\n\x0eUncheckedModel\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"<\n\x13UpgradeModelRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x11\n\tevict_old\x18\x02 \x01(\x08\"\xa8\x01\n\x14UpgradeModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.llmrouter.v1.Model\x12\x17\n\x0fprevious_commit\x18\x02 \x01(\t\x12)\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\x18.llmrouter.v1.FileChange\x12\x16\n\x0e\x64ownload_bytes\x18\x04 \x01(\x03\x12\x10\n\x08warnings\x18\x05 \x03(\t\"\x14\n\x12WatchModelsRequest\"\x97\x01\n\x13WatchModelsResponse\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x13.llmrouter.v1.ModelH\x00\x12\x1c\n\x12removed_model_name\x18\x02 \x01(\tH\x00\x12\x33\n\rsnapshot_sent\x18\x03 \x01(\x0b\x32\x1a.llmrouter.v1.SnapshotSentH\x00\x42\x07\n\x05\x65vent\"\x0e\n\x0cSnapshotSent*\xae\x01\n\x0bModelStatus\x12\x1c\n\x18MODEL_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17MODEL_STATUS_REGISTERED\x10\x01\x12#\n\x1fMODEL_STATUS_PENDING_CONVERSION\x10\x02\x12\x1b\n\x17MODEL_STATUS_CONVERTING\x10\x03\x12\"\n\x1eMODEL_STATUS_CONVERSION_FAILED\x10\x04\x32\x81\x05\n\x13RegistrationService\x12X\n\rRegisterModel\x12\".llmrouter.v1.RegisterModelRequest\x1a#.llmrouter.v1.RegisterModelResponse\x12I\n\x08GetModel\x12\x1d.llmrouter.v1.GetModelRequest\x1a\x1e.llmrouter.v1.GetModelResponse\x12O\n\nListModels\x12\x1f.llmrouter.v1.ListModelsRequest\x1a .llmrouter.v1.ListModelsResponse\x12^\n\x0fUnregisterModel\x12$.llmrouter.v1.UnregisterModelRequest\x1a%.llmrouter.v1.UnregisterModelResponse\x12g\n\x12ListOutdatedModels\x12\'.llmrouter.v1.ListOutdatedModelsRequest\x1a(.llmrouter.v1.ListOutdatedModelsResponse\x12U\n\x0cUpgradeModel\x12!.llmrouter.v1.UpgradeModelRequest\x1a\".llmrouter.v1.UpgradeModelResponse\x12T\n\x0bWatchModels\x12 .llmrouter.v1.WatchModelsRequest\x1a!.llmrouter.v1.WatchModelsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'llmrouter.v1.registration_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELSTATUS']._serialized_start=1209
-  _globals['_MODELSTATUS']._serialized_end=1383
+  _globals['_MODELSTATUS']._serialized_start=2089
+  _globals['_MODELSTATUS']._serialized_end=2263
   _globals['_MODEL']._serialized_start=110
   _globals['_MODEL']._serialized_end=455
   _globals['_REGISTERMODELREQUEST']._serialized_start=458
@@ -53,12 +53,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UNREGISTERMODELREQUEST']._serialized_end=987
   _globals['_UNREGISTERMODELRESPONSE']._serialized_start=989
   _globals['_UNREGISTERMODELRESPONSE']._serialized_end=1014
-  _globals['_WATCHMODELSREQUEST']._serialized_start=1016
-  _globals['_WATCHMODELSREQUEST']._serialized_end=1036
-  _globals['_WATCHMODELSRESPONSE']._serialized_start=1039
-  _globals['_WATCHMODELSRESPONSE']._serialized_end=1190
-  _globals['_SNAPSHOTSENT']._serialized_start=1192
-  _globals['_SNAPSHOTSENT']._serialized_end=1206
-  _globals['_REGISTRATIONSERVICE']._serialized_start=1386
-  _globals['_REGISTRATIONSERVICE']._serialized_end=1835
+  _globals['_LISTOUTDATEDMODELSREQUEST']._serialized_start=1016
+  _globals['_LISTOUTDATEDMODELSREQUEST']._serialized_end=1082
+  _globals['_LISTOUTDATEDMODELSRESPONSE']._serialized_start=1085
+  _globals['_LISTOUTDATEDMODELSRESPONSE']._serialized_end=1232
+  _globals['_OUTDATEDMODEL']._serialized_start=1235
+  _globals['_OUTDATEDMODEL']._serialized_end=1427
+  _globals['_FILECHANGE']._serialized_start=1430
+  _globals['_FILECHANGE']._serialized_end=1592
+  _globals['_UNCHECKEDMODEL']._serialized_start=1594
+  _globals['_UNCHECKEDMODEL']._serialized_end=1661
+  _globals['_UPGRADEMODELREQUEST']._serialized_start=1663
+  _globals['_UPGRADEMODELREQUEST']._serialized_end=1723
+  _globals['_UPGRADEMODELRESPONSE']._serialized_start=1726
+  _globals['_UPGRADEMODELRESPONSE']._serialized_end=1894
+  _globals['_WATCHMODELSREQUEST']._serialized_start=1896
+  _globals['_WATCHMODELSREQUEST']._serialized_end=1916
+  _globals['_WATCHMODELSRESPONSE']._serialized_start=1919
+  _globals['_WATCHMODELSRESPONSE']._serialized_end=2070
+  _globals['_SNAPSHOTSENT']._serialized_start=2072
+  _globals['_SNAPSHOTSENT']._serialized_end=2086
+  _globals['_REGISTRATIONSERVICE']._serialized_start=2266
+  _globals['_REGISTRATIONSERVICE']._serialized_end=2907
 # @@protoc_insertion_point(module_scope)

@@ -299,6 +299,244 @@ class UnregisterModelResponse(_message.Message):
 Global___UnregisterModelResponse: _TypeAlias = UnregisterModelResponse  # noqa: Y015
 
 @_typing.final
+class ListOutdatedModelsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Registered models looked at for one page, outdated or not: 1 to 1000; 0 is 100."""
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOutdatedModelsRequest: _TypeAlias = ListOutdatedModelsRequest  # noqa: Y015
+
+@_typing.final
+class ListOutdatedModelsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODELS_FIELD_NUMBER: _builtins.int
+    UNCHECKED_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty at the end."""
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutdatedModel]:
+        """May be empty although more pages follow."""
+
+    @_builtins.property
+    def unchecked(self) -> _containers.RepeatedCompositeFieldContainer[Global___UncheckedModel]:
+        """Models that are neither known to be outdated nor known not to be."""
+
+    def __init__(
+        self,
+        *,
+        models: _abc.Iterable[Global___OutdatedModel] | None = ...,
+        unchecked: _abc.Iterable[Global___UncheckedModel] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "next_page_token", b"next_page_token", "unchecked", b"unchecked"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOutdatedModelsResponse: _TypeAlias = ListOutdatedModelsResponse  # noqa: Y015
+
+@_typing.final
+class OutdatedModel(_message.Message):
+    """A model with a newer commit on the Hub."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    COMMIT_FIELD_NUMBER: _builtins.int
+    NEWEST_COMMIT_FIELD_NUMBER: _builtins.int
+    LAST_MODIFIED_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    DOWNLOAD_BYTES_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    commit: _builtins.str
+    """The registered commit."""
+    newest_commit: _builtins.str
+    """What the model's revision names on the Hub now."""
+    download_bytes: _builtins.int
+    """Size of the changed and added files: what a node that holds the registered ones would fetch."""
+    @_builtins.property
+    def last_modified(self) -> _timestamp_pb2.Timestamp:
+        """When the Hub says that the repository was changed last."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileChange]:
+        """The files that differ, by path; never empty."""
+
+    def __init__(
+        self,
+        *,
+        model_name: _builtins.str = ...,
+        commit: _builtins.str = ...,
+        newest_commit: _builtins.str = ...,
+        last_modified: _timestamp_pb2.Timestamp | None = ...,
+        changes: _abc.Iterable[Global___FileChange] | None = ...,
+        download_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_modified", b"last_modified"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "commit", b"commit", "download_bytes", b"download_bytes", "last_modified", b"last_modified", "model_name", b"model_name", "newest_commit", b"newest_commit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutdatedModel: _TypeAlias = OutdatedModel  # noqa: Y015
+
+@_typing.final
+class FileChange(_message.Message):
+    """One file of a model in two commits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    OLD_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    OLD_SHA256_FIELD_NUMBER: _builtins.int
+    NEW_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    NEW_SHA256_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    old_size_bytes: _builtins.int
+    """Unset: the registered commit does not have it."""
+    old_sha256: _builtins.str
+    """Empty: there was none, or its digest is not known."""
+    new_size_bytes: _builtins.int
+    """Unset: the newest commit does not have it."""
+    new_sha256: _builtins.str
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        old_size_bytes: _builtins.int | None = ...,
+        old_sha256: _builtins.str = ...,
+        new_size_bytes: _builtins.int | None = ...,
+        new_sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_new_size_bytes", b"_new_size_bytes", "_old_size_bytes", b"_old_size_bytes", "new_size_bytes", b"new_size_bytes", "old_size_bytes", b"old_size_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_new_size_bytes", b"_new_size_bytes", "_old_size_bytes", b"_old_size_bytes", "new_sha256", b"new_sha256", "new_size_bytes", b"new_size_bytes", "old_sha256", b"old_sha256", "old_size_bytes", b"old_size_bytes", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__new_size_bytes: _TypeAlias = _typing.Literal["new_size_bytes"]  # noqa: Y015
+    _WhichOneofArgType__new_size_bytes: _TypeAlias = _typing.Literal["_new_size_bytes", b"_new_size_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__old_size_bytes: _TypeAlias = _typing.Literal["old_size_bytes"]  # noqa: Y015
+    _WhichOneofArgType__old_size_bytes: _TypeAlias = _typing.Literal["_old_size_bytes", b"_old_size_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__new_size_bytes) -> _WhichOneofReturnType__new_size_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__old_size_bytes) -> _WhichOneofReturnType__old_size_bytes | None: ...
+
+Global___FileChange: _TypeAlias = FileChange  # noqa: Y015
+
+@_typing.final
+class UncheckedModel(_message.Message):
+    """A model for which the question had no answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    code: _builtins.str
+    """Stable and lower_snake, for example "hub_unavailable", "repo_not_found"."""
+    message: _builtins.str
+    """Why, for a person."""
+    def __init__(
+        self,
+        *,
+        model_name: _builtins.str = ...,
+        code: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "model_name", b"model_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UncheckedModel: _TypeAlias = UncheckedModel  # noqa: Y015
+
+@_typing.final
+class UpgradeModelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    EVICT_OLD_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    evict_old: _builtins.bool
+    """Remove the earlier commit's changed files from the nodes at once, also from those that serve
+    them. Files that did not change stay.
+    """
+    def __init__(
+        self,
+        *,
+        model_name: _builtins.str = ...,
+        evict_old: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evict_old", b"evict_old", "model_name", b"model_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpgradeModelRequest: _TypeAlias = UpgradeModelRequest  # noqa: Y015
+
+@_typing.final
+class UpgradeModelResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    PREVIOUS_COMMIT_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    DOWNLOAD_BYTES_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    previous_commit: _builtins.str
+    download_bytes: _builtins.int
+    """Size of the changed and added files."""
+    @_builtins.property
+    def model(self) -> Global___Model:
+        """As it is now."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileChange]:
+        """What changed, by path."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What an operator should know; nothing of it hindered the upgrade."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___Model | None = ...,
+        previous_commit: _builtins.str = ...,
+        changes: _abc.Iterable[Global___FileChange] | None = ...,
+        download_bytes: _builtins.int = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "download_bytes", b"download_bytes", "model", b"model", "previous_commit", b"previous_commit", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpgradeModelResponse: _TypeAlias = UpgradeModelResponse  # noqa: Y015
+
+@_typing.final
 class WatchModelsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -58,6 +58,16 @@ class RegistrationServiceStub:
                 request_serializer=llmrouter_dot_v1_dot_registration__pb2.UnregisterModelRequest.SerializeToString,
                 response_deserializer=llmrouter_dot_v1_dot_registration__pb2.UnregisterModelResponse.FromString,
                 _registered_method=True)
+        self.ListOutdatedModels = channel.unary_unary(
+                '/llmrouter.v1.RegistrationService/ListOutdatedModels',
+                request_serializer=llmrouter_dot_v1_dot_registration__pb2.ListOutdatedModelsRequest.SerializeToString,
+                response_deserializer=llmrouter_dot_v1_dot_registration__pb2.ListOutdatedModelsResponse.FromString,
+                _registered_method=True)
+        self.UpgradeModel = channel.unary_unary(
+                '/llmrouter.v1.RegistrationService/UpgradeModel',
+                request_serializer=llmrouter_dot_v1_dot_registration__pb2.UpgradeModelRequest.SerializeToString,
+                response_deserializer=llmrouter_dot_v1_dot_registration__pb2.UpgradeModelResponse.FromString,
+                _registered_method=True)
         self.WatchModels = channel.unary_stream(
                 '/llmrouter.v1.RegistrationService/WatchModels',
                 request_serializer=llmrouter_dot_v1_dot_registration__pb2.WatchModelsRequest.SerializeToString,
@@ -105,6 +115,31 @@ class RegistrationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListOutdatedModels(self, request, context):
+        """Which models have a newer commit on the Hub with other files than the registered ones. By name,
+        in pages. Asks the Hub for each model of the page; what keeps it from answering for one is told
+        in `unchecked` and hides no other. Changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpgradeModel(self, request, context):
+        """Registers the newest commit of a model's revision under the same id: its manifest is replaced
+        at once, and nodes that were ready are not any more (MISSING) unless they hold the new files
+        already. Nothing is downloaded: order the model (StartDownload), and each node fetches the files
+        that changed and links the others, whose digests it knows. The earlier commit's files stay on
+        the nodes, as an older revision of their Hugging Face cache, unless `evict_old` is set.
+        Errors: NOT_FOUND (MODEL_NOT_FOUND, REPO_NOT_FOUND, REVISION_NOT_FOUND; FILE_NOT_FOUND when the
+        newest commit has no such model any more); INVALID_ARGUMENT (AMBIGUOUS_MODEL);
+        FAILED_PRECONDITION (UP_TO_DATE when no file changed; MODEL_BUSY while tasks run;
+        INCOMPLETE_SHARDS); PERMISSION_DENIED (HUB_GATED); UNAVAILABLE (HUB_UNAVAILABLE,
+        HUB_RATE_LIMITED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchModels(self, request, context):
         """Every model as it is now, then every change. A slow reader gets the latest, not all.
         """
@@ -134,6 +169,16 @@ def add_RegistrationServiceServicer_to_server(servicer, server):
                     servicer.UnregisterModel,
                     request_deserializer=llmrouter_dot_v1_dot_registration__pb2.UnregisterModelRequest.FromString,
                     response_serializer=llmrouter_dot_v1_dot_registration__pb2.UnregisterModelResponse.SerializeToString,
+            ),
+            'ListOutdatedModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOutdatedModels,
+                    request_deserializer=llmrouter_dot_v1_dot_registration__pb2.ListOutdatedModelsRequest.FromString,
+                    response_serializer=llmrouter_dot_v1_dot_registration__pb2.ListOutdatedModelsResponse.SerializeToString,
+            ),
+            'UpgradeModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpgradeModel,
+                    request_deserializer=llmrouter_dot_v1_dot_registration__pb2.UpgradeModelRequest.FromString,
+                    response_serializer=llmrouter_dot_v1_dot_registration__pb2.UpgradeModelResponse.SerializeToString,
             ),
             'WatchModels': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchModels,
@@ -253,6 +298,60 @@ class RegistrationService:
             '/llmrouter.v1.RegistrationService/UnregisterModel',
             llmrouter_dot_v1_dot_registration__pb2.UnregisterModelRequest.SerializeToString,
             llmrouter_dot_v1_dot_registration__pb2.UnregisterModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOutdatedModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmrouter.v1.RegistrationService/ListOutdatedModels',
+            llmrouter_dot_v1_dot_registration__pb2.ListOutdatedModelsRequest.SerializeToString,
+            llmrouter_dot_v1_dot_registration__pb2.ListOutdatedModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpgradeModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmrouter.v1.RegistrationService/UpgradeModel',
+            llmrouter_dot_v1_dot_registration__pb2.UpgradeModelRequest.SerializeToString,
+            llmrouter_dot_v1_dot_registration__pb2.UpgradeModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

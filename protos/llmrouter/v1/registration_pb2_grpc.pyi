@@ -52,6 +52,23 @@ class RegistrationServiceStub:
     Errors: NOT_FOUND (MODEL_NOT_FOUND); FAILED_PRECONDITION (MODEL_BUSY) while tasks run,
     unless `force` is set: then they are cancelled.
     """
+    ListOutdatedModels: _grpc.UnaryUnaryMultiCallable[_registration_pb2.ListOutdatedModelsRequest, _registration_pb2.ListOutdatedModelsResponse]
+    """Which models have a newer commit on the Hub with other files than the registered ones. By name,
+    in pages. Asks the Hub for each model of the page; what keeps it from answering for one is told
+    in `unchecked` and hides no other. Changes nothing.
+    """
+    UpgradeModel: _grpc.UnaryUnaryMultiCallable[_registration_pb2.UpgradeModelRequest, _registration_pb2.UpgradeModelResponse]
+    """Registers the newest commit of a model's revision under the same id: its manifest is replaced
+    at once, and nodes that were ready are not any more (MISSING) unless they hold the new files
+    already. Nothing is downloaded: order the model (StartDownload), and each node fetches the files
+    that changed and links the others, whose digests it knows. The earlier commit's files stay on
+    the nodes, as an older revision of their Hugging Face cache, unless `evict_old` is set.
+    Errors: NOT_FOUND (MODEL_NOT_FOUND, REPO_NOT_FOUND, REVISION_NOT_FOUND; FILE_NOT_FOUND when the
+    newest commit has no such model any more); INVALID_ARGUMENT (AMBIGUOUS_MODEL);
+    FAILED_PRECONDITION (UP_TO_DATE when no file changed; MODEL_BUSY while tasks run;
+    INCOMPLETE_SHARDS); PERMISSION_DENIED (HUB_GATED); UNAVAILABLE (HUB_UNAVAILABLE,
+    HUB_RATE_LIMITED).
+    """
     WatchModels: _grpc.UnaryStreamMultiCallable[_registration_pb2.WatchModelsRequest, _registration_pb2.WatchModelsResponse]
     """Every model as it is now, then every change. A slow reader gets the latest, not all."""
 
@@ -78,6 +95,23 @@ class RegistrationServiceAsyncStub(RegistrationServiceStub):
     """Takes a model off the list; its files stay on the nodes unless `evict` is set.
     Errors: NOT_FOUND (MODEL_NOT_FOUND); FAILED_PRECONDITION (MODEL_BUSY) while tasks run,
     unless `force` is set: then they are cancelled.
+    """
+    ListOutdatedModels: _aio.UnaryUnaryMultiCallable[_registration_pb2.ListOutdatedModelsRequest, _registration_pb2.ListOutdatedModelsResponse]  # type: ignore[assignment]
+    """Which models have a newer commit on the Hub with other files than the registered ones. By name,
+    in pages. Asks the Hub for each model of the page; what keeps it from answering for one is told
+    in `unchecked` and hides no other. Changes nothing.
+    """
+    UpgradeModel: _aio.UnaryUnaryMultiCallable[_registration_pb2.UpgradeModelRequest, _registration_pb2.UpgradeModelResponse]  # type: ignore[assignment]
+    """Registers the newest commit of a model's revision under the same id: its manifest is replaced
+    at once, and nodes that were ready are not any more (MISSING) unless they hold the new files
+    already. Nothing is downloaded: order the model (StartDownload), and each node fetches the files
+    that changed and links the others, whose digests it knows. The earlier commit's files stay on
+    the nodes, as an older revision of their Hugging Face cache, unless `evict_old` is set.
+    Errors: NOT_FOUND (MODEL_NOT_FOUND, REPO_NOT_FOUND, REVISION_NOT_FOUND; FILE_NOT_FOUND when the
+    newest commit has no such model any more); INVALID_ARGUMENT (AMBIGUOUS_MODEL);
+    FAILED_PRECONDITION (UP_TO_DATE when no file changed; MODEL_BUSY while tasks run;
+    INCOMPLETE_SHARDS); PERMISSION_DENIED (HUB_GATED); UNAVAILABLE (HUB_UNAVAILABLE,
+    HUB_RATE_LIMITED).
     """
     WatchModels: _aio.UnaryStreamMultiCallable[_registration_pb2.WatchModelsRequest, _registration_pb2.WatchModelsResponse]  # type: ignore[assignment]
     """Every model as it is now, then every change. A slow reader gets the latest, not all."""
@@ -126,6 +160,35 @@ class RegistrationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Takes a model off the list; its files stay on the nodes unless `evict` is set.
         Errors: NOT_FOUND (MODEL_NOT_FOUND); FAILED_PRECONDITION (MODEL_BUSY) while tasks run,
         unless `force` is set: then they are cancelled.
+        """
+
+    @_abc_1.abstractmethod
+    def ListOutdatedModels(
+        self,
+        request: _registration_pb2.ListOutdatedModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registration_pb2.ListOutdatedModelsResponse, _abc.Awaitable[_registration_pb2.ListOutdatedModelsResponse]]:
+        """Which models have a newer commit on the Hub with other files than the registered ones. By name,
+        in pages. Asks the Hub for each model of the page; what keeps it from answering for one is told
+        in `unchecked` and hides no other. Changes nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def UpgradeModel(
+        self,
+        request: _registration_pb2.UpgradeModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registration_pb2.UpgradeModelResponse, _abc.Awaitable[_registration_pb2.UpgradeModelResponse]]:
+        """Registers the newest commit of a model's revision under the same id: its manifest is replaced
+        at once, and nodes that were ready are not any more (MISSING) unless they hold the new files
+        already. Nothing is downloaded: order the model (StartDownload), and each node fetches the files
+        that changed and links the others, whose digests it knows. The earlier commit's files stay on
+        the nodes, as an older revision of their Hugging Face cache, unless `evict_old` is set.
+        Errors: NOT_FOUND (MODEL_NOT_FOUND, REPO_NOT_FOUND, REVISION_NOT_FOUND; FILE_NOT_FOUND when the
+        newest commit has no such model any more); INVALID_ARGUMENT (AMBIGUOUS_MODEL);
+        FAILED_PRECONDITION (UP_TO_DATE when no file changed; MODEL_BUSY while tasks run;
+        INCOMPLETE_SHARDS); PERMISSION_DENIED (HUB_GATED); UNAVAILABLE (HUB_UNAVAILABLE,
+        HUB_RATE_LIMITED).
         """
 
     @_abc_1.abstractmethod
