@@ -120,6 +120,9 @@ class Store(Protocol):
     def save_task(self, task: Task) -> None:
         """Replaces a task."""
 
+    def save_tasks(self, tasks: Iterable[Task]) -> None:
+        """Replaces tasks."""
+
     def task(self, task_id: str) -> Task | None:
         """The task with this id."""
 
@@ -140,11 +143,19 @@ class Store(Protocol):
     def latest_tasks(self, *, model_name: str = "", node_id: str = "") -> list[Task]:
         """Of each model on each node the newest task, unless that completed or was cancelled."""
 
-    def resumable_tasks(self, node_id: str) -> list[Task]:
-        """The tasks of a node whose bytes are to stay: unfinished, failed, or cancelled so."""
+    def resumable_tasks(self, node_id: str = "") -> list[Task]:
+        """The tasks of a node, or of any, whose bytes are to stay: unfinished, failed, or cancelled
+        so. The oldest first.
+        """
 
     def save_node(self, node: Node) -> None:
         """Keeps a node, new or known."""
+
+    def save_disk(self, node_id: str, free: int, total: int, seen_at: datetime) -> bool:
+        """Notes the bytes on a node's disk, and when it was seen; whether the node is known."""
+
+    def rates_set(self) -> dict[str, int]:
+        """Bytes per second by node, where an operator has set them."""
 
     def delete_node(self, node_id: str) -> None:
         """Forgets a node with its tasks, holdings and evictions."""
@@ -165,6 +176,9 @@ class Store(Protocol):
 
     def save_holding(self, model_name: str, node_id: str, verified_at: datetime | None) -> None:
         """Notes that a node holds a model, verified at that moment, or lost it (None)."""
+
+    def save_holdings(self, holdings: Iterable[tuple[str, str, datetime | None]]) -> None:
+        """Notes (model, node, moment): the node holds it, verified then, or lost it (None)."""
 
     def delete_holding(self, model_name: str, node_id: str) -> None:
         """Forgets that a node held a model."""

@@ -1,7 +1,7 @@
 """The agents' streams: one reader, one writer, and a lease that silence ends."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -12,8 +12,11 @@ from protos.llmrouter.v1 import agent_pb2 as agent
 from protos.llmrouter.v1 import agent_pb2_grpc as agent_grpc
 from protos.llmrouter.v1 import common_pb2
 from router.domain.errors import DomainError, InvalidArgument, SessionFenced, Unavailable
+from router.domain.nodes import Assignment
+from router.domain.tasks import ENDED
 from router.rpc import convert
-from router.services.sessions import Report, Session, Sessions
+from router.rpc.batches import Batches
+from router.services.sessions import Report, Session, Sessions, Settling
 from router.services.watch import Topic, Watch, Watchers
 
 log = get_logger(__name__)
@@ -35,6 +38,21 @@ class Timers:
     hello: float = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What all streams use: an order concerns all nodes at one moment, and all answer at the next.
+
+    The pool is for what asks the Hub: a slow one must not hold up the rest.
+    """
+
+    sessions: Sessions
+    messages: convert.Messages
+    timers: Timers
+    assignments: Batches[str, Assignment]
+    settling: Batches[Settling, None]
+    hub_pool: ThreadPoolExecutor
+
+
 class AgentServicer(agent_grpc.AgentServiceServicer):
     """Takes agents in."""
 
@@ -50,12 +68,22 @@ class AgentServicer(agent_grpc.AgentServiceServicer):
         self._watchers = watchers
         self._messages = messages
         self._timers = timers
-        # Of their own: a slow Hub must not hold up what needs no Hub.
-        self._hub_pool = ThreadPoolExecutor(_URL_THREADS, thread_name_prefix="urls")
+        self._shared = _Shared(
+            sessions,
+            messages,
+            timers,
+            assignments=Batches(sessions.assignments),
+            settling=Batches(self._settle),
+            hub_pool=ThreadPoolExecutor(_URL_THREADS, thread_name_prefix="urls"),
+        )
+
+    def _settle(self, told: Sequence[Settling]) -> list[None]:
+        self._sessions.settle(told)
+        return [None] * len(told)
 
     def stop(self) -> None:
         """Looks up no more URLs."""
-        self._hub_pool.shutdown(wait=False, cancel_futures=True)
+        self._shared.hub_pool.shutdown(wait=False, cancel_futures=True)
 
     # The stubs know the generator style only; reading and writing at once needs the context.
     async def Connect(  # type: ignore[override]
@@ -66,7 +94,7 @@ class AgentServicer(agent_grpc.AgentServiceServicer):
         session = await self._open(hello)
         session.disk = (hello.disk_free_bytes, hello.disk_total_bytes)
         log.info("node connected", node=hello.name, node_id=session.node_id, session=session.number)
-        stream = _Stream(session, self._sessions, self._messages, self._timers, self._hub_pool)
+        stream = _Stream(session, self._shared)
         try:
             with self._watchers.watch(Topic.ASSIGNMENT, keys=[session.node_id]) as watch:
                 await context.write(self._welcome(session))
@@ -132,21 +160,20 @@ class _Stream:
     def __init__(
         self,
         session: Session,
-        sessions: Sessions,
-        messages: convert.Messages,
-        timers: Timers,
-        hub_pool: ThreadPoolExecutor,
+        shared: _Shared,
     ) -> None:
         self._session = session
-        self._hub_pool = hub_pool
-        self._sessions = sessions
-        self._messages = messages
-        self._timers = timers
+        self._sessions = shared.sessions
+        self._messages = shared.messages
+        self._timers = shared.timers
+        self._assignments = shared.assignments
+        self._settling = shared.settling
+        self._hub_pool = shared.hub_pool
         self._wake = asyncio.Event()
         self._assignment_due = False
         self._url_results: list[agent.FileUrlResult] = []
         self._looking_up: set[asyncio.Task[None]] = set()
-        self._disk_noted_at = -timers.lease
+        self._disk_noted_at = -shared.timers.lease
 
     async def read(self, requests: Requests) -> None:
         """Takes in what the agent says; ends with the stream, or after a lease of silence."""
@@ -189,9 +216,7 @@ class _Stream:
             self._wake.clear()
             if self._assignment_due:
                 self._assignment_due = False
-                assignment = await asyncio.to_thread(
-                    self._sessions.assignment, self._session.node_id
-                )
+                assignment = await self._assignments.do(self._session.node_id)
                 message = self._messages.assignment(assignment)
                 await context.write(agent.ConnectResponse(assignment=message))
             results, self._url_results = self._url_results, []
@@ -206,12 +231,14 @@ class _Stream:
         moving = self._sessions.note_progress(self._session, report.tasks)
         if report.disk_total_bytes:
             self._session.disk = (report.disk_free_bytes, report.disk_total_bytes)
-        if moving or report.done_evictions or report.found_digests:
-            await asyncio.to_thread(self._sessions.settle, self._session, report, moving)
         now = asyncio.get_running_loop().time()
-        if moving or now - self._disk_noted_at >= self._timers.lease:
+        seen = now - self._disk_noted_at >= self._timers.lease or any(
+            task.state in ENDED for task in moving
+        )
+        if seen:
             self._disk_noted_at = now
-            await asyncio.to_thread(self._sessions.seen, self._session)
+        if seen or moving or report.done_evictions or report.found_digests:
+            await self._settling.do(Settling(self._session, report, moving, seen=seen))
 
     def _look_up(self, request: agent.FileUrlRequest) -> None:
         if len(self._url_results) >= _MAX_WAITING_URLS:

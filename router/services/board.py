@@ -1,4 +1,4 @@
-"""The unfinished tasks with their live progress, in memory: reports go here, not to the disk."""
+"""The tasks that nodes must know of, in memory: reports of progress go here, not to the disk."""
 
 import threading
 from collections.abc import Iterable
@@ -8,7 +8,8 @@ from router.domain.tasks import Progress, Task, TaskState
 
 
 class Board:
-    """A mirror of the store's unfinished tasks, with progress that the store does not have.
+    """A mirror of the store's unfinished tasks, with progress that the store does not have, and of
+    the ended ones whose bytes are to stay on the node: failed, or cancelled so.
 
     Safe from any thread. Bytes never run backwards within an attempt, whatever a node says.
     """
@@ -17,22 +18,24 @@ class Board:
         """Empty: `put` what the store has."""
         self._lock = threading.Lock()
         self._tasks: dict[str, Task] = {}
+        self._kept: dict[str, Task] = {}
         self._by_node: dict[str, dict[str, None]] = {}
 
     def put(self, tasks: Iterable[Task]) -> None:
-        """Takes in tasks as they were stored; ended ones leave the board.
-
-        The live progress of the same attempt stays.
-        """
+        """Takes in tasks as they were stored. The live progress of the same attempt stays."""
         with self._lock:
             for task in tasks:
+                known = self._tasks.get(task.task_id)
                 if task.ended:
                     self._remove(task.task_id)
-                    continue
-                known = self._tasks.get(task.task_id)
-                if known is not None and known.attempt == task.attempt:
-                    task = replace(task, progress=_further(known, task.progress))
-                self._tasks[task.task_id] = task
+                    if task.state is not TaskState.FAILED and not task.keep_partial:
+                        continue
+                    self._kept[task.task_id] = task
+                else:
+                    if known is not None and known.attempt == task.attempt:
+                        task = replace(task, progress=_further(known, task.progress))
+                    self._kept.pop(task.task_id, None)
+                    self._tasks[task.task_id] = task
                 self._by_node.setdefault(task.node_id, {})[task.task_id] = None
 
     def remove(self, task_ids: Iterable[str]) -> None:
@@ -72,7 +75,14 @@ class Board:
     def of_node(self, node_id: str) -> list[Task]:
         """The unfinished tasks of a node, the oldest first."""
         with self._lock:
-            return [self._tasks[task_id] for task_id in self._by_node.get(node_id, ())]
+            of_node = self._by_node.get(node_id, ())
+            return [self._tasks[task_id] for task_id in of_node if task_id in self._tasks]
+
+    def resumable(self, node_id: str) -> list[Task]:
+        """The tasks of a node whose bytes are to stay: unfinished or kept, the oldest first."""
+        with self._lock:
+            of_node = sorted(self._by_node.get(node_id, ()))
+            return [self._tasks.get(task_id) or self._kept[task_id] for task_id in of_node]
 
     def tasks(self) -> list[Task]:
         """All unfinished tasks."""
@@ -80,7 +90,7 @@ class Board:
             return list(self._tasks.values())
 
     def _remove(self, task_id: str) -> None:
-        task = self._tasks.pop(task_id, None)
+        task = self._tasks.pop(task_id, None) or self._kept.pop(task_id, None)
         if task is not None:
             of_node = self._by_node[task.node_id]
             del of_node[task_id]

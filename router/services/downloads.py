@@ -44,6 +44,8 @@ from router.services.watch import Topic, Watchers
 
 _MAX_REQUEST_ID = 128
 _MAX_PRIORITY = 1000
+# Only a node's own reports lead here: they change nothing in what the node is told.
+_UNDER_WAY = frozenset({TaskState.DOWNLOADING, TaskState.VERIFYING})
 
 
 class Downloads:
@@ -59,7 +61,7 @@ class Downloads:
         watchers: Watchers,
         clock: Clock,
     ) -> None:
-        """Puts the store's unfinished tasks on the board."""
+        """Puts on the board what the store has for it."""
         self._store = store
         self._models = models
         self._nodes = nodes
@@ -67,7 +69,7 @@ class Downloads:
         self._board = board
         self._watchers = watchers
         self._clock = clock
-        board.put(reversed(store.tasks(states=UNFINISHED)))
+        board.put(store.resumable_tasks())
 
     # Orders
 
@@ -215,7 +217,11 @@ class Downloads:
             self._save([replace(retried, bytes_total=model.manifest.total_bytes)])
         return self.task(task_id)
 
-    # What nodes report
+    # What nodes are told, and report
+
+    def resumable(self, node_id: str) -> list[Task]:
+        """The tasks of a node whose bytes are to stay, the oldest first; never blocks."""
+        return self._board.resumable(node_id)
 
     def note_progress(self, node_id: str, reports: Iterable[TaskReport]) -> list[TaskReport]:
         """Takes in what changes no state, in memory alone; returns the other reports for `settle`.
@@ -234,13 +240,15 @@ class Downloads:
                 self._watchers.publish(Topic.TASK, report.task_id)
         return moving
 
-    def settle(self, node_id: str, reports: Iterable[TaskReport]) -> None:
-        """Moves tasks as their node reports; stored before anybody is told."""
+    def settle(self, told: Sequence[tuple[str, TaskReport]]) -> None:
+        """Moves tasks as their nodes (by id) report; stored before anybody is told."""
         with self._store.transaction():
-            moved = []
-            for report in reports:
+            known = self._store.tasks_by_id({report.task_id for _, report in told})
+            tasks = {task.task_id: task for task in known}
+            moved: dict[str, Task] = {}
+            for node_id, report in told:
                 self._board.report(report.task_id, report.attempt, report.progress)
-                task = self._store.task(report.task_id)
+                task = tasks.get(report.task_id)
                 event = EVENT_OF_REPORT.get(report.state)
                 if task is None or task.node_id != node_id or event is None:
                     continue
@@ -248,11 +256,13 @@ class Downloads:
                     continue
                 after = advance(task, event, self._clock(), failure=report.failure)
                 if after is not task:
-                    moved.append(self._board.settled(after))
-            for task in moved:
-                if task.state is TaskState.COMPLETED:
-                    self._store.save_holding(task.model_name, task.node_id, task.updated_at)
-            self._save(moved)
+                    tasks[task.task_id] = moved[task.task_id] = self._board.settled(after)
+            self._store.save_holdings(
+                (task.model_name, task.node_id, task.updated_at)
+                for task in moved.values()
+                if task.state is TaskState.COMPLETED
+            )
+            self._save(list(moved.values()))
 
     def _move(self, task_id: str, event: Event, *, keep_partial: bool = False) -> TaskView:
         with self._store.transaction():
@@ -269,8 +279,7 @@ class Downloads:
 
     def _save(self, tasks: Sequence[Task]) -> None:
         """Stores moved tasks; after the commit everybody who cares is told."""
-        for task in tasks:
-            self._store.save_task(task)
+        self._store.save_tasks(tasks)
         self._store.after_commit(lambda: self._tell(tasks))
 
     def _tell(self, tasks: Sequence[Task]) -> None:
@@ -281,6 +290,7 @@ class Downloads:
             self._watchers.publish(Topic.MODEL, name)
         for node_id in {task.node_id for task in tasks}:
             self._watchers.publish(Topic.NODE, node_id)
+        for node_id in {task.node_id for task in tasks if task.state not in _UNDER_WAY}:
             self._watchers.publish(Topic.ASSIGNMENT, node_id)
 
     def _place(

@@ -69,8 +69,7 @@ class Holdings:
                         changed[model.name] = verified_at
                 elif verified_at is None and before is not None and not inventory.partial:
                     changed[model.name] = None
-            for name, moment in changed.items():
-                self._store.save_holding(name, node_id, moment)
+            self._store.save_holdings((name, node_id, moment) for name, moment in changed.items())
             if changed:
                 self._store.after_commit(lambda: self._publish(changed, [node_id]))
 
@@ -90,8 +89,9 @@ class Holdings:
             if node_id not in leaving
             and (verified_at := inventory.verified_at(manifest)) is not None
         }
-        for node_id, verified_at in found.items():
-            self._store.save_holding(manifest.model_name, node_id, verified_at)
+        self._store.save_holdings(
+            (manifest.model_name, node_id, verified_at) for node_id, verified_at in found.items()
+        )
         self._store.after_commit(lambda: self._publish([manifest.model_name], found))
 
     def _publish(self, model_names: Iterable[str], node_ids: Iterable[str]) -> None:

@@ -122,18 +122,8 @@ class Nodes:
     def seen(self, node_id: str, disk_free_bytes: int, disk_total_bytes: int) -> None:
         """Notes that a node is, or was just now, alive, and the room on its disk."""
         with self._store.transaction():
-            node = self._store.node(node_id)
-            if node is None:
-                return
-            self._store.save_node(
-                replace(
-                    node,
-                    disk_free_bytes=disk_free_bytes,
-                    disk_total_bytes=disk_total_bytes,
-                    last_seen_at=self._clock(),
-                )
-            )
-            self._store.after_commit(lambda: self._watchers.publish(Topic.NODE, node_id))
+            if self._store.save_disk(node_id, disk_free_bytes, disk_total_bytes, self._clock()):
+                self._store.after_commit(lambda: self._watchers.publish(Topic.NODE, node_id))
 
     def published(self, node_id: str) -> None:
         """Tells that a node came or went: it, and its tasks, are shown differently now."""

@@ -1,7 +1,7 @@
 """The agents' sessions: who is connected, what each is told, what each says."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from protos import names
@@ -14,9 +14,9 @@ from router.domain.errors import (
     TooManyStreams,
 )
 from router.domain.models import Manifest
-from router.domain.nodes import Assignment, Hello, Inventory, TaskAssignment
+from router.domain.nodes import Assignment, Eviction, Hello, Inventory, TaskAssignment
 from router.domain.ports import Catalog, Store
-from router.domain.tasks import TaskReport, TaskState
+from router.domain.tasks import Task, TaskReport, TaskState
 from router.services.downloads import Downloads
 from router.services.holdings import Holdings
 from router.services.models import Models
@@ -36,6 +36,18 @@ class Report:
     disk_total_bytes: int
     done_evictions: tuple[str, ...]
     found_digests: tuple[tuple[str, dict[str, str]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """What is to be stored of a report: `moving` is what `note_progress` left of it; with `seen`
+    also that the node is alive, and the room on its disk.
+    """
+
+    session: "Session"
+    report: Report
+    moving: Sequence[TaskReport]
+    seen: bool = False
 
 
 class Sessions:
@@ -108,55 +120,54 @@ class Sessions:
         """Whether a newer session of the same node has come."""
         return not self._presence.current(session.node_id, session.number)
 
-    def assignment(self, node_id: str) -> Assignment:
-        """Everything that the node should be doing and holding."""
+    def assignments(self, node_ids: Sequence[str]) -> list[Assignment]:
+        """Everything that each node should be doing and holding.
+
+        Of several nodes together: an order concerns them all at one moment.
+        """
+        tasks = {node_id: self._downloads.resumable(node_id) for node_id in node_ids}
+        # The store is looked at after the board, which follows it.
+        named = {task.model_name for of_node in tasks.values() for task in of_node}
+        models = (self._store.model(name) for name in named)
+        manifests = {model.name: model.manifest for model in models if model is not None}
+        evictions: dict[str, list[Eviction]] = {}
+        for eviction in self._store.evictions(node_ids[0] if len(node_ids) == 1 else ""):
+            evictions.setdefault(eviction.node_id, []).append(eviction)
+        rates = self._store.rates_set()
         with self._lock:
-            self._revision += 1
-            revision = self._revision
-        manifests: dict[str, Manifest | None] = {}
-        running, kept = [], []
-        for task in self._store.resumable_tasks(node_id):
-            if task.model_name not in manifests:
-                model = self._store.model(task.model_name)
-                manifests[task.model_name] = None if model is None else model.manifest
-            manifest = manifests[task.model_name]
-            if manifest is None:
-                continue
-            if task.ended:
-                kept.append(manifest)
-            else:
-                running.append(
-                    TaskAssignment(
-                        task_id=task.task_id,
-                        attempt=task.attempt,
-                        manifest=manifest,
-                        paused=task.state is TaskState.PAUSED,
-                        priority=task.priority,
-                    )
-                )
-        node = self._store.node(node_id)
-        return Assignment(
-            revision=revision,
-            tasks=tuple(running),
-            evictions=tuple(self._store.evictions(node_id)),
-            keep_partials=tuple(dict.fromkeys(kept)),
-            max_rate=node.set_max_rate if node else None,
-        )
+            first = self._revision + 1
+            self._revision += len(node_ids)
+        return [
+            Assignment(
+                revision=first + place,
+                tasks=tuple(_assigned(tasks[node_id], manifests)),
+                evictions=tuple(evictions.get(node_id, ())),
+                keep_partials=tuple(_kept(tasks[node_id], manifests)),
+                max_rate=rates.get(node_id),
+            )
+            for place, node_id in enumerate(node_ids)
+        ]
 
-    def settle(self, session: "Session", report: Report, moving: Iterable[TaskReport]) -> None:
-        """Stores what a report changes for good."""
-        if self.fenced(session):
-            return
-        for task_id, digests in report.found_digests:
-            self._fix_digests(session.node_id, task_id, digests)
-        self._downloads.settle(session.node_id, moving)
-        if report.done_evictions:
-            self._nodes.evicted(session.node_id, report.done_evictions)
-
-    def seen(self, session: "Session") -> None:
-        """Stores the room on the node's disk, and that it is alive."""
-        if session.disk is not None and not self.fenced(session):
-            self._nodes.seen(session.node_id, *session.disk)
+    def settle(self, told: Sequence[Settling]) -> None:
+        """Stores what reports change for good; of all of them, or of none if it raises."""
+        with self._store.transaction():
+            current = [settling for settling in told if not self.fenced(settling.session)]
+            for settling in current:
+                for task_id, digests in settling.report.found_digests:
+                    self._fix_digests(settling.session.node_id, task_id, digests)
+            self._downloads.settle(
+                [
+                    (settling.session.node_id, report)
+                    for settling in current
+                    for report in settling.moving
+                ]
+            )
+            for settling in current:
+                session = settling.session
+                if settling.report.done_evictions:
+                    self._nodes.evicted(session.node_id, settling.report.done_evictions)
+                if settling.seen and session.disk is not None:
+                    self._nodes.seen(session.node_id, *session.disk)
 
     def inventory(self, session: "Session", inventory: Inventory) -> None:
         """Takes in what the node holds."""
@@ -193,6 +204,23 @@ class Sessions:
         except names.InvalidName:
             return
         self._models.fix_digests(task.model_name, checked)
+
+
+def _assigned(tasks: Iterable[Task], manifests: Mapping[str, Manifest]) -> Iterator[TaskAssignment]:
+    for task in tasks:
+        if not task.ended and task.model_name in manifests:
+            yield TaskAssignment(
+                task_id=task.task_id,
+                attempt=task.attempt,
+                manifest=manifests[task.model_name],
+                paused=task.state is TaskState.PAUSED,
+                priority=task.priority,
+            )
+
+
+def _kept(tasks: Iterable[Task], manifests: Mapping[str, Manifest]) -> Iterable[Manifest]:
+    kept = (manifests.get(task.model_name) for task in tasks if task.ended)
+    return dict.fromkeys(manifest for manifest in kept if manifest is not None)
 
 
 class Session:

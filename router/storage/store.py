@@ -1,11 +1,12 @@
 """The port `Store` on the tables."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
-from peewee import fn
+from peewee import Field, fn
 
 from router.domain.models import Manifest, Model, ModelStatus
 from router.domain.nodes import Eviction, Node
@@ -130,14 +131,16 @@ class PeeweeStore:
 
     def add_tasks(self, tasks: Sequence[Task]) -> None:
         """Keeps new tasks."""
-        for start in range(0, len(tasks), _INSERT_BATCH):
-            batch = [_task_row(task) for task in tasks[start : start + _INSERT_BATCH]]
+        for batch in _batches(map(_task_row, tasks)):
             self._run(TaskRow.insert_many(batch))
 
     def save_task(self, task: Task) -> None:
         """Replaces a task."""
-        row = _task_row(task)
-        self._run(TaskRow.update(row).where(TaskRow.task_id == row.pop("task_id")))
+        self.save_tasks([task])
+
+    def save_tasks(self, tasks: Iterable[Task]) -> None:
+        """Replaces tasks."""
+        self._save_many(TaskRow, (TaskRow.task_id,), map(_task_row, tasks))
 
     def task(self, task_id: str) -> Task | None:
         """The task with this id."""
@@ -190,13 +193,14 @@ class PeeweeStore:
         query = TaskRow.select().where(TaskRow.task_id.in_(newest) & TaskRow.state.in_(shown))
         return self._tasks(query)
 
-    def resumable_tasks(self, node_id: str) -> list[Task]:
-        """The tasks of a node whose bytes are to stay: unfinished, failed, or cancelled so."""
+    def resumable_tasks(self, node_id: str = "") -> list[Task]:
+        """The tasks of a node, or of any, whose bytes are to stay, the oldest first."""
         shown = [state.value for state in (*UNFINISHED, TaskState.FAILED)]
         query = TaskRow.select().where(
-            (TaskRow.node_id == node_id)
-            & (TaskRow.state.in_(shown) | (TaskRow.keep_partial == True))  # noqa: E712
+            TaskRow.state.in_(shown) | (TaskRow.keep_partial == True)  # noqa: E712
         )
+        if node_id:
+            query = query.where(TaskRow.node_id == node_id)
         return self._tasks(query.order_by(TaskRow.task_id))
 
     # Nodes
@@ -221,6 +225,16 @@ class PeeweeStore:
                 "set_max_rate": node.set_max_rate,
             },
         )
+
+    def save_disk(self, node_id: str, free: int, total: int, seen_at: datetime) -> bool:
+        """Notes the bytes on a node's disk, and when it was seen; whether the node is known."""
+        disk = {"disk_free_bytes": free, "disk_total_bytes": total, "last_seen_at": seen_at}
+        return bool(self._run(NodeRow.update(disk).where(NodeRow.node_id == node_id)))
+
+    def rates_set(self) -> dict[str, int]:
+        """Bytes per second by node, where an operator has set them."""
+        query = NodeRow.select(NodeRow.node_id, NodeRow.set_max_rate)
+        return dict(self._run(query.where(NodeRow.set_max_rate.is_null(False)).tuples()))
 
     def delete_node(self, node_id: str) -> None:
         """Forgets a node with its tasks, holdings and evictions."""
@@ -256,11 +270,15 @@ class PeeweeStore:
 
     def save_holding(self, model_name: str, node_id: str, verified_at: datetime | None) -> None:
         """Notes that a node holds a model, verified at that moment, or lost it (None)."""
-        self._save(
-            HoldingRow,
-            {"model_name": model_name, "node_id": node_id},
-            {"verified_at": verified_at},
+        self.save_holdings([(model_name, node_id, verified_at)])
+
+    def save_holdings(self, holdings: Iterable[tuple[str, str, datetime | None]]) -> None:
+        """Notes (model, node, moment): the node holds it, verified then, or lost it (None)."""
+        rows = (
+            {"model_name": model_name, "node_id": node_id, "verified_at": verified_at}
+            for model_name, node_id, verified_at in holdings
         )
+        self._save_many(HoldingRow, (HoldingRow.model_name, HoldingRow.node_id), rows)
 
     def delete_holding(self, model_name: str, node_id: str) -> None:
         """Forgets that a node held a model."""
@@ -274,12 +292,12 @@ class PeeweeStore:
         self, *, model_name: str = "", node_id: str = ""
     ) -> list[tuple[str, str, datetime | None]]:
         """(model, node, moment) of a model, of a node, or of all."""
-        query = HoldingRow.select()
+        query = HoldingRow.select(HoldingRow.model_name, HoldingRow.node_id, HoldingRow.verified_at)
         if model_name:
             query = query.where(HoldingRow.model_name == model_name)
         if node_id:
             query = query.where(HoldingRow.node_id == node_id)
-        return [(row.model_name, row.node_id, row.verified_at) for row in self._run(query)]
+        return list(self._run(query.tuples()))
 
     def ready_counts(self) -> dict[str, int]:
         """On how many nodes each model is verified; models that are on none are left out."""
@@ -342,6 +360,15 @@ class PeeweeStore:
         if not self._run(table.update(values).where(*where)):
             self._run(table.insert({**key, **values}))
 
+    def _save_many(
+        self, table: type[Table], key: tuple[Field, ...], rows: Iterable[dict[str, Any]]
+    ) -> None:
+        keys = {field.name for field in key}  # fields do not compare as values do
+        others = [field for field in table._meta.sorted_fields if field.name not in keys]
+        for batch in _batches(rows):
+            query = table.insert_many(batch)
+            self._run(query.on_conflict(conflict_target=key, preserve=others))
+
     def _models(self, query: Any) -> list[Model]:
         return [_model(row) for row in self._run(query)]
 
@@ -354,6 +381,12 @@ class PeeweeStore:
     def _order(self, where: Any) -> Order | None:
         row = OrderRow.select().where(where).first(self._connection)
         return None if row is None else _order(row)
+
+
+def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    every = iter(rows)
+    while batch := list(islice(every, _INSERT_BATCH)):
+        yield batch
 
 
 def _model(row: ModelRow) -> Model:

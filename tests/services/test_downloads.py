@@ -249,11 +249,11 @@ def test_a_completed_task_makes_the_model_ready_and_leaves_the_assignment(
     world: World, session: Session
 ) -> None:
     task_id = world.order().order.task_ids[0]
-    before = world.sessions.assignment("node-1")
+    before = world.assignment("node-1")
 
     world.complete(session, task_id)
 
-    after = world.sessions.assignment("node-1")
+    after = world.assignment("node-1")
     holding = world.models.get(NAME).holdings[0]
     assert [task.task_id for task in before.tasks] == [task_id]
     assert after.tasks == ()
@@ -311,7 +311,7 @@ def test_a_report_that_was_overtaken_by_a_retry_is_ignored(world: World, session
     world.downloads.cancel(task_id)
     world.downloads.retry(task_id)
 
-    world.downloads.settle("node-1", moving)
+    world.downloads.settle([("node-1", report) for report in moving])
 
     assert moving == [late]
     assert world.downloads.task(task_id).task.state is TaskState.PENDING
@@ -324,7 +324,7 @@ def test_a_failed_task_says_why_and_is_retried_from_what_it_has(
     failure = TaskFailure("digest_mismatch", "wrong bytes", retryable=True)
     world.report(session, task_id, TaskState.FAILED, done=300, failure=failure)
     failed = world.downloads.task(task_id).task
-    kept = world.sessions.assignment("node-1")
+    kept = world.assignment("node-1")
 
     retried = world.downloads.retry(task_id).task
 
@@ -343,7 +343,7 @@ def test_a_cancelled_task_keeps_its_bytes_only_when_asked_to(
 
     world.downloads.cancel(task_id, keep_partial=keep)
 
-    assert bool(world.sessions.assignment("node-1").keep_partials) is keep
+    assert bool(world.assignment("node-1").keep_partials) is keep
 
 
 def test_a_paused_task_is_assigned_as_paused(world: World, session: Session) -> None:
@@ -351,7 +351,7 @@ def test_a_paused_task_is_assigned_as_paused(world: World, session: Session) -> 
 
     world.downloads.pause(task_id)
 
-    assert [task.paused for task in world.sessions.assignment("node-1").tasks] == [True]
+    assert [task.paused for task in world.assignment("node-1").tasks] == [True]
 
 
 def test_a_verb_in_the_wrong_state_is_refused(world: World, session: Session) -> None:
@@ -381,7 +381,7 @@ def test_a_task_that_was_replaced_is_not_retried_beside_its_successor(
     with pytest.raises(WrongState, match=new):
         world.downloads.retry(old)
 
-    assert [task.task_id for task in world.sessions.assignment("node-1").tasks] == [new]
+    assert [task.task_id for task in world.assignment("node-1").tasks] == [new]
 
 
 def test_a_retry_fetches_what_the_model_is_now(world: World, session: Session) -> None:

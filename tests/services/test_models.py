@@ -205,7 +205,7 @@ def test_a_model_with_running_tasks_stays_unless_forced(world: World) -> None:
 
     task = world.downloads.task(task_id).task
     assert (task.state, task.progress.bytes_done) == (TaskState.CANCELLED, 400)
-    assert world.sessions.assignment("node-1").tasks == ()
+    assert world.assignment("node-1").tasks == ()
     with pytest.raises(ModelNotFound):
         world.models.unregister(NAME)
 
@@ -236,7 +236,7 @@ def test_removing_a_model_can_take_its_files_from_the_nodes(world: World) -> Non
 
     world.models.unregister(NAME, evict=True)
 
-    evictions = world.sessions.assignment("node-1").evictions
+    evictions = world.assignment("node-1").evictions
     assert [eviction.manifest for eviction in evictions] == [view.model.manifest]
     assert world.nodes.get("node-1").holdings == ()
 

@@ -15,7 +15,7 @@ from router.domain.errors import (
 from router.domain.models import HoldingState
 from router.domain.nodes import Hello, Settings
 from router.domain.tasks import TaskState
-from router.services.sessions import Report
+from router.services.sessions import Report, Settling
 from tests.fakes.catalog import digest
 from tests.services.world import GB, World
 
@@ -145,16 +145,16 @@ def test_an_evicted_model_leaves_the_node_and_its_list(world: World) -> None:
 
     world.nodes.evict("node-1", NAME)
     world.nodes.evict("node-1", NAME)
-    evictions = world.sessions.assignment("node-1").evictions
+    evictions = world.assignment("node-1").evictions
     world.take_inventory(session, [manifest])  # not done yet
     between = state_of(world)
     done = Report((), 0, 0, tuple(eviction.eviction_id for eviction in evictions))
-    world.sessions.settle(session, done, [])
+    world.sessions.settle([Settling(session, done, [])])
     world.take_inventory(session, [])
 
     assert [eviction.manifest for eviction in evictions] == [manifest]
     assert between == state_of(world) == []
-    assert world.sessions.assignment("node-1").evictions == ()
+    assert world.assignment("node-1").evictions == ()
 
 
 def test_an_order_withdraws_an_eviction_that_was_not_done_yet(world: World) -> None:
@@ -164,7 +164,7 @@ def test_an_order_withdraws_an_eviction_that_was_not_done_yet(world: World) -> N
 
     world.order()
 
-    assignment = world.sessions.assignment("node-1")
+    assignment = world.assignment("node-1")
     assert assignment.evictions == ()
     assert [task.manifest for task in assignment.tasks] == [manifest]
 
@@ -219,7 +219,7 @@ def test_what_an_operator_sets_beats_the_agent_s_own_and_stays(world: World) -> 
 
     node = world.nodes.get("node-1").node
     assert node.effective_labels == {"site": "b"}
-    assert node.max_rate == world.sessions.assignment("node-1").max_rate == 7
+    assert node.max_rate == world.assignment("node-1").max_rate == 7
 
 
 @pytest.mark.parametrize(
@@ -247,11 +247,11 @@ def test_pages_of_nodes_hold_still_when_the_last_one_shown_is_removed(world: Wor
 
 def test_revisions_grow_over_restarts(world: World) -> None:
     world.connect()
-    before = world.sessions.assignment("node-1").revision
+    before = world.assignment("node-1").revision
 
     world.restart()
 
-    assert world.sessions.assignment("node-1").revision > before
+    assert world.assignment("node-1").revision > before
 
 
 def test_a_node_gets_addresses_for_its_own_tasks_only(world: World) -> None:
@@ -278,6 +278,6 @@ def test_digests_are_taken_from_a_node_for_its_own_tasks_and_only_when_well_form
 
     for who, found in ((stranger, digest(9)), (session, "nonsense")):
         report = Report((), GB, GB, (), ((task_id, {"m-Q4_K_M.gguf": found}),))
-        world.sessions.settle(who, report, [])
+        world.sessions.settle([Settling(who, report, [])])
 
     assert world.models.get(NAME).model == before

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from router.domain.models import Manifest, ModelView
-from router.domain.nodes import Gpu, HeldFile, Hello, Inventory, Settings
+from router.domain.nodes import Assignment, Gpu, HeldFile, Hello, Inventory, Settings
 from router.domain.tasks import (
     Bytes,
     OrderTarget,
@@ -23,7 +23,7 @@ from router.services.holdings import Holdings
 from router.services.models import Models, Registration
 from router.services.nodes import Nodes
 from router.services.presence import Presence
-from router.services.sessions import Report, Session, Sessions
+from router.services.sessions import Report, Session, Sessions, Settling
 from router.services.watch import Watchers
 from router.storage.database import Database
 from router.storage.store import PeeweeStore
@@ -132,7 +132,11 @@ class World:
         told = TaskReport(task_id, attempt, state, progress, failure)
         whole = Report((told,), 100 * GB, 200 * GB, ())
         moving = self.sessions.note_progress(session, whole.tasks)
-        self.sessions.settle(session, whole, moving)
+        self.sessions.settle([Settling(session, whole, moving)])
+
+    def assignment(self, node_id: str) -> Assignment:
+        """What the node is told."""
+        return self.sessions.assignments([node_id])[0]
 
     def complete(self, session: Session, task_id: str) -> None:
         """The node brings a task to its end."""
