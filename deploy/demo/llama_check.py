@@ -2,9 +2,11 @@
 
 `python -m deploy.demo.llama_check` installs a prebuilt llama.cpp from npm into `.cache/` once
 (85 MB; needs node, npm and the network), makes every kind of model, lays them out as a Hugging
-Face cache does, and decodes a few tokens with each. Exit code 0 when every one of them spoke.
+Face cache does and as an agent does for `llama-server --models-dir`, and decodes a few tokens with
+each. Exit code 0 when every one of them spoke.
 """
 
+import asyncio
 import json
 import platform
 import shutil
@@ -20,6 +22,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agent.links import LinkFolder
+from agent.manifest import ManifestFile
+from agent.store import FileState, Found, Store
+from agent.store.loadable import loadable_models
+from agent.views import FolderView, llama_server_names
 from deploy.demo.models import MIB, QUANTIZATIONS, make_model, make_shards
 
 CHECKOUT = Path(__file__).parents[2]
@@ -110,6 +117,17 @@ def lay_out_cache(cache: Path, repo: str, files: Sequence[Path]) -> list[Path]:
     return links
 
 
+def show_to_llama_server(cache: Path, folder: Path) -> None:
+    """Keeps `folder` for `llama-server --models-dir` as an agent over this cache does."""
+    records = folder.with_name(f"{folder.name}-records")
+    store = Store(cache, records)
+    for file in store.inventory():
+        wanted = ManifestFile(file.path, file.size_bytes, sha256=None, url="")
+        store.verify(Found(wanted, FileState.UNVERIFIED, file.location, linked=True))
+    view = FolderView(LinkFolder(folder, records / "links.json"), llama_server_names)
+    asyncio.run(view.follow(loadable_models(store.inventory())))
+
+
 def _specimens(folder: Path) -> dict[str, Path]:
     """One file to load for every kind of model: what it is → where it is."""
     files = {
@@ -126,6 +144,10 @@ def _specimens(folder: Path) -> dict[str, Path]:
     links = lay_out_cache(folder / "hub", "tiny-org/tiny-llama-GGUF", [single, *shards])
     files["HF cache, Q8_0"] = links[0]
     files["HF cache, 3 shards"] = links[1]
+    view = folder / "models-dir"
+    show_to_llama_server(folder / "hub", view)
+    files["--models-dir, Q8_0"] = view / single.name
+    files["--models-dir, 3 shards"] = view / "sharded-Q8_0" / shards[0].name
     return files
 
 
