@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import islice
 
 from router.domain.tasks import Progress, Task, TaskState
 
@@ -20,6 +21,7 @@ class Board:
         self._tasks: dict[str, Task] = {}
         self._kept: dict[str, Task] = {}
         self._by_node: dict[str, dict[str, None]] = {}
+        self._unsaved: dict[str, None] = {}
 
     def put(self, tasks: Iterable[Task]) -> None:
         """Takes in tasks as they were stored. The live progress of the same attempt stays."""
@@ -54,7 +56,19 @@ class Board:
             if further == task.progress:
                 return False
             self._tasks[task_id] = replace(task, progress=further)
+            self._unsaved[task_id] = None
             return True
+
+    def take_unsaved(self, limit: int) -> list[Task]:
+        """At most so many unfinished tasks whose progress is ahead of the store; each but once.
+
+        Inside a transaction of the store they are what it has, but for their progress.
+        """
+        with self._lock:
+            taken = [self._tasks[task_id] for task_id in islice(self._unsaved, limit)]
+            for task in taken:
+                del self._unsaved[task.task_id]
+            return taken
 
     def settled(self, task: Task) -> Task:
         """A task that just moved, as it is to be stored: with the live progress of its attempt."""
@@ -90,6 +104,7 @@ class Board:
             return list(self._tasks.values())
 
     def _remove(self, task_id: str) -> None:
+        self._unsaved.pop(task_id, None)
         task = self._tasks.pop(task_id, None) or self._kept.pop(task_id, None)
         if task is not None:
             of_node = self._by_node[task.node_id]

@@ -1,10 +1,12 @@
 """The fleet: who is there, what an operator sets on a node, and removing things from it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime
 
 from protos import names
 from router.domain.errors import InvalidArgument, ModelBusy, NodeBusy, NodeNotFound
+from router.domain.models import Holding
 from router.domain.nodes import Eviction, Hello, Node, NodeView
 from router.domain.ports import Clock, Store
 from router.domain.tasks import UNFINISHED
@@ -66,7 +68,8 @@ class Nodes:
 
     def get(self, reference: str) -> NodeView:
         """The node with what it holds. Raises `NodeNotFound`."""
-        return self._view(self.resolve(reference))
+        node = self.resolve(reference)
+        return self._view(node, self._holdings.of_node(node.node_id))
 
     def page(self, size: int, token: str) -> paging.Page[NodeView]:
         """Nodes by name, with what they hold."""
@@ -74,11 +77,7 @@ class Nodes:
 
         def fetch(after: str, limit: int) -> list[NodeView]:
             return [
-                NodeView(
-                    node,
-                    self._presence.online(node.node_id),
-                    tuple(holdings.get(node.node_id, ())),
-                )
+                self._view(node, holdings.get(node.node_id, ()))
                 for node in self._store.nodes(after=_place(after), limit=limit)
             ]
 
@@ -87,12 +86,7 @@ class Nodes:
     def all(self) -> list[NodeView]:
         """Every node by name, with what it holds."""
         holdings = self._holdings.by_node()
-        return [
-            NodeView(
-                node, self._presence.online(node.node_id), tuple(holdings.get(node.node_id, ()))
-            )
-            for node in self._store.nodes()
-        ]
+        return [self._view(node, holdings.get(node.node_id, ())) for node in self._store.nodes()]
 
     def welcome(self, hello: Hello) -> None:
         """Takes in who a node says it is; a new one becomes known."""
@@ -119,10 +113,22 @@ class Nodes:
             self._names[hello.node_id] = hello.name
             self._store.after_commit(lambda: self.published(hello.node_id))
 
-    def seen(self, node_id: str, disk_free_bytes: int, disk_total_bytes: int) -> None:
-        """Notes that a node is, or was just now, alive, and the room on its disk."""
+    def hear(self, node_id: str) -> None:
+        """Notes, in memory, that a connected node has just said something; never blocks."""
+        self._presence.hear(node_id, self._clock())
+
+    def seen(
+        self,
+        node_id: str,
+        disk_free_bytes: int,
+        disk_total_bytes: int,
+        *,
+        at: datetime | None = None,
+    ) -> None:
+        """Notes that a node was alive `at` a moment, or is now, and the room on its disk."""
         with self._store.transaction():
-            if self._store.save_disk(node_id, disk_free_bytes, disk_total_bytes, self._clock()):
+            moment = at or self._clock()
+            if self._store.save_disk(node_id, disk_free_bytes, disk_total_bytes, moment):
                 self._store.after_commit(lambda: self._watchers.publish(Topic.NODE, node_id))
 
     def published(self, node_id: str) -> None:
@@ -221,10 +227,11 @@ class Nodes:
 
         self._store.after_commit(tell)
 
-    def _view(self, node: Node) -> NodeView:
-        return NodeView(
-            node, self._presence.online(node.node_id), self._holdings.of_node(node.node_id)
-        )
+    def _view(self, node: Node, holdings: Iterable[Holding]) -> NodeView:
+        heard_at = self._presence.heard_at(node.node_id)
+        if heard_at is not None:  # the store learns it once in a lease
+            node = replace(node, last_seen_at=max(node.last_seen_at, heard_at))
+        return NodeView(node, self._presence.online(node.node_id), tuple(holdings))
 
 
 def _place(key: str) -> tuple[str, str] | None:

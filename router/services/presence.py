@@ -1,6 +1,7 @@
 """Which nodes are connected now, and what they hold. In memory: sessions rebuild it."""
 
 import threading
+from datetime import datetime
 
 from router.domain.nodes import Inventory
 
@@ -13,6 +14,7 @@ class Presence:
         self._lock = threading.Lock()
         self._sessions: dict[str, int] = {}
         self._inventories: dict[str, Inventory] = {}
+        self._heard_at: dict[str, datetime] = {}
         self._last = 0
 
     def arrive(self, node_id: str) -> int:
@@ -29,11 +31,21 @@ class Presence:
                 return False
             del self._sessions[node_id]
             self._inventories.pop(node_id, None)
+            self._heard_at.pop(node_id, None)
             return True
 
     def current(self, node_id: str, session: int) -> bool:
         """Whether no newer session has come for the node."""
         return self._sessions.get(node_id) == session
+
+    def hear(self, node_id: str, moment: datetime) -> None:
+        """Notes that a connected node has just said something."""
+        if node_id in self._sessions:
+            self._heard_at[node_id] = moment
+
+    def heard_at(self, node_id: str) -> datetime | None:
+        """When a connected node last said something after its hello."""
+        return self._heard_at.get(node_id)
 
     def online(self, node_id: str) -> bool:
         """Whether the node is connected."""

@@ -111,9 +111,10 @@ class Sessions:
 
     def close(self, session: "Session") -> None:
         """The stream has ended; the node is offline unless it has come back already."""
+        heard_at = self._presence.heard_at(session.node_id)
         if self._presence.leave(session.node_id, session.number):
             if session.disk is not None:
-                self._nodes.seen(session.node_id, *session.disk)
+                self._nodes.seen(session.node_id, *session.disk, at=heard_at)
             self._nodes.published(session.node_id)
 
     def fenced(self, session: "Session") -> bool:
@@ -193,6 +194,7 @@ class Sessions:
         """Takes in progress, in memory alone; what is left is for `settle`. Never blocks."""
         if self.fenced(session):
             return []
+        self._nodes.hear(session.node_id)
         return self._downloads.note_progress(session.node_id, reports)
 
     def _fix_digests(self, node_id: str, task_id: str, digests: dict[str, str]) -> None:

@@ -1,5 +1,7 @@
 """Opens the database, brings it up to date, and runs one write at a time."""
 
+import fcntl
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,8 +29,13 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        """Opens `sqlite:///PATH` and applies the migrations. Raises `UnusableDatabase`."""
-        self._peewee = _sqlite(url)
+        """Opens `sqlite:///PATH` and applies the migrations.
+
+        Raises `UnusableDatabase`, also when another process has it open.
+        """
+        path = _path(url)
+        self._held = _hold(path)
+        self._peewee = _sqlite(path)
         self._lock = threading.RLock()
         self._depth = 0
         self._after_commit: list[Callable[[], None]] = []
@@ -36,6 +43,7 @@ class Database:
             with self._peewee.connection_context():
                 migrations.run(self._peewee, str(_MIGRATIONS))
         except Exception as error:
+            os.close(self._held)
             raise UnusableDatabase(f"the database {url} cannot be used: {error}") from error
 
     @property
@@ -77,12 +85,13 @@ class Database:
         """Closes this thread's connection; those of other threads go with their threads."""
         with self._lock:
             self._peewee.close()
+            os.close(self._held)
 
     def _owned(self) -> bool:
         return bool(self._lock._is_owned())  # type: ignore[attr-defined]
 
 
-def _sqlite(url: str) -> SqliteDatabase:
+def _path(url: str) -> Path:
     parts = urlsplit(url)
     path = Path(unquote(parts.path.removeprefix("/") if parts.netloc == "" else ""))
     if parts.scheme != "sqlite" or not path.name:
@@ -90,6 +99,31 @@ def _sqlite(url: str) -> SqliteDatabase:
             f'"{parts.scheme}:…" is not a database this version can use: '
             "write sqlite:///PATH, with four slashes before an absolute path"
         )
+    return path
+
+
+def _hold(database: Path) -> int:
+    """The descriptor of a lock beside the database, this process's until closed or dead."""
+    path = database.with_name(f"{database.name}.lock")
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UnusableDatabase(f"the database {database} cannot be used: {error}") from error
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(lock)
+        raise UnusableDatabase(
+            f"the database {database} is in use by another router (process {holder}): "
+            "stop that one, or give this one its own --data-dir"
+        ) from error
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _sqlite(path: Path) -> SqliteDatabase:
     return SqliteDatabase(
         str(path),
         pragmas={

@@ -286,6 +286,53 @@ def test_bytes_stay_when_an_operator_moves_a_task(world: World, session: Session
     assert (paused.progress.speed, paused.progress.eta) == (0, None)
 
 
+def test_a_task_that_does_not_move_shows_no_speed_whatever_comes_late(
+    world: World, session: Session
+) -> None:
+    task_id = world.order().order.task_ids[0]
+    world.report(session, task_id, TaskState.DOWNLOADING, done=600, speed=9)
+
+    shown = []
+    for verb in (world.downloads.pause, world.downloads.resume):
+        shown.append(verb(task_id).task)
+        world.report(session, task_id, TaskState.PENDING, done=600, speed=9)
+        shown.append(world.downloads.task(task_id).task)
+
+    assert [(task.progress.speed, task.progress.eta) for task in shown] == [(0, None)] * 4
+
+
+def test_bytes_that_were_kept_are_shown_after_a_crash(world: World, session: Session) -> None:
+    task_id = world.order().order.task_ids[0]
+    world.report(session, task_id, TaskState.DOWNLOADING, done=100)
+    world.report(session, task_id, TaskState.DOWNLOADING, done=600, speed=9)
+
+    world.downloads.keep_progress()
+    world.report(session, task_id, TaskState.DOWNLOADING, done=700)
+    world.restart()
+
+    view = world.downloads.task(task_id)
+    assert (view.task.state, view.node_online) == (TaskState.DOWNLOADING, False)
+    assert (view.task.progress.bytes_done, view.task.progress.speed) == (600, 0)
+    assert world.downloads.unfinished() == [view]
+
+
+def test_keeping_progress_undoes_no_move_and_writes_nothing_twice(
+    world: World, session: Session
+) -> None:
+    task_id = world.order().order.task_ids[0]
+    world.report(session, task_id, TaskState.DOWNLOADING, done=100)
+    world.report(session, task_id, TaskState.DOWNLOADING, done=600)
+    world.downloads.cancel(task_id)
+
+    world.downloads.keep_progress()
+    world.report(session, task_id, TaskState.DOWNLOADING, done=900)
+
+    stored = world.store.task(task_id)
+    assert stored is not None
+    assert (stored.state, stored.progress.bytes_done) == (TaskState.CANCELLED, 600)
+    assert world.board.take_unsaved(10) == []
+
+
 def test_an_old_attempt_a_strangers_report_and_one_for_an_ended_task_are_ignored(
     world: World, session: Session
 ) -> None:

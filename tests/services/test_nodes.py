@@ -201,6 +201,22 @@ def test_a_connected_node_is_not_removed_and_a_removed_one_is_forgotten(world: W
         world.nodes.remove("node-1")
 
 
+def test_a_node_was_seen_when_it_last_said_something(world: World) -> None:
+    session = world.connect()
+    world.clock.pass_by(7)
+    world.sessions.note_progress(session, ())
+    heard_at = world.clock()
+    world.clock.pass_by(5)
+
+    online = world.nodes.get("node-1").node.last_seen_at
+    world.sessions.close(session)
+    offline = world.nodes.get("node-1").node.last_seen_at
+
+    assert online == offline == heard_at
+    assert world.nodes.all()[0].node.last_seen_at == heard_at
+    assert world.nodes.page(1, "").items[0].node.last_seen_at == heard_at
+
+
 def test_a_name_that_two_nodes_have_names_none(world: World) -> None:
     world.connect("node-1", name="box")
     world.connect("node-2", name="box")

@@ -68,6 +68,25 @@ def test_what_was_acknowledged_survives_a_kill_and_nothing_else_does(tmp_path: P
     assert len(store.tasks()) == 3
 
 
+def test_a_database_belongs_to_one_process_while_that_lives(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _WRITE_AND_WAIT, url(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+
+    with pytest.raises(UnusableDatabase, match=rf"another router \(process {process.pid}\)"):
+        Database(url(tmp_path))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+    Database(url(tmp_path)).close()
+
+
 def test_every_write_is_flushed_to_the_disk(tmp_path: Path) -> None:
     database = Database(url(tmp_path))
 
