@@ -49,6 +49,15 @@ class Catalog(Protocol):
     def facts(self, repo: str, commit: str, variant: Variant) -> GgufFacts | None:
         """What the first file's header tells; None when it cannot be read as GGUF."""
 
+    def known_facts(self, repo: str, commit: str, variant: Variant) -> GgufFacts | None:
+        """What `facts` told before; None when it was not asked. Never asks the Hub."""
+
+    def read_headers(self, repo: str, commit: str, variants: Sequence[Variant]) -> None:
+        """Sees to it that `known_facts` knows these variants, as far as the Hub answers soon.
+
+        Reads a bounded number of headers at the same time; never raises.
+        """
+
     def file_url(self, repo: str, commit: str, path: str) -> FileUrl:
         """A URL for an agent: it needs no token, and may expire."""
 
@@ -86,6 +95,9 @@ class Store(Protocol):
 
     def add_model(self, model: Model) -> None:
         """Keeps a new model."""
+
+    def save_model(self, model: Model) -> None:
+        """Replaces everything of a model but its id, repository and time of registration."""
 
     def save_manifest(self, name: str, manifest: Manifest) -> None:
         """Replaces a model's manifest."""

@@ -78,21 +78,39 @@ class Holdings:
 
         Runs inside the caller's transaction.
         """
+        found = self._holders(manifest)
+        self._store.save_holdings(
+            (manifest.model_name, node_id, verified_at) for node_id, verified_at in found.items()
+        )
+        self._store.after_commit(lambda: self._publish([manifest.model_name], found))
+
+    def renew(self, manifest: Manifest) -> set[str]:
+        """Notes who holds the files of a manifest that has just taken the place of another.
+
+        Who held the earlier ones and is offline, or lacks a new one, misses it from now on.
+        Returns all nodes concerned. Runs inside the caller's transaction.
+        """
+        name = manifest.model_name
+        found = self._holders(manifest)
+        affected = {node_id for _, node_id, _ in self._store.holdings(model_name=name)} | set(found)
+        self._store.save_holdings((name, node_id, found.get(node_id)) for node_id in affected)
+        affected |= {task.node_id for task in self._store.latest_tasks(model_name=name)}
+        self._store.after_commit(lambda: self._publish([name], affected))
+        return affected
+
+    def _holders(self, manifest: Manifest) -> dict[str, datetime]:
+        """The connected nodes that hold every file and are not to evict them; since when."""
         leaving = {
             eviction.node_id
             for eviction in self._store.evictions()
             if eviction.manifest.same_files(manifest)
         }
-        found = {
+        return {
             node_id: verified_at
             for node_id, inventory in self._presence.inventories().items()
             if node_id not in leaving
             and (verified_at := inventory.verified_at(manifest)) is not None
         }
-        self._store.save_holdings(
-            (manifest.model_name, node_id, verified_at) for node_id, verified_at in found.items()
-        )
-        self._store.after_commit(lambda: self._publish([manifest.model_name], found))
 
     def _publish(self, model_names: Iterable[str], node_ids: Iterable[str]) -> None:
         for name in model_names:

@@ -1,21 +1,26 @@
 """The supported models: register, find, list, remove."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from protos import names
-from router.domain.catalog import CatalogRepo, FileRole, Gating, GgufFacts, Variant
+from router.domain.catalog import CatalogRepo, Variant
 from router.domain.choice import choose
 from router.domain.errors import (
     AmbiguousModel,
-    DomainError,
     InvalidModelName,
     ModelBusy,
     ModelExists,
     ModelNotFound,
 )
-from router.domain.memory import required_memory_bytes
-from router.domain.models import Manifest, Model, ModelStatus, ModelView, display_name
+from router.domain.memory import DEFAULT_CONTEXT
+from router.domain.models import (
+    Manifest,
+    Model,
+    ModelStatus,
+    ModelView,
+    plain_name,
+    variant_name,
+)
 from router.domain.nodes import Eviction
 from router.domain.ports import Catalog, Clock, Store
 from router.domain.tasks import UNFINISHED, Event, advance
@@ -23,10 +28,11 @@ from router.services import paging
 from router.services.board import Board
 from router.services.holdings import Holdings
 from router.services.ids import new_id
+from router.services.pinning import Pinning
 from router.services.presence import Presence
+from router.services.warnings import Warnings
 from router.services.watch import Topic, Watchers
 
-_LARGE_BYTES = 50_000_000_000
 _MAX_DISPLAY_NAME = 200
 _MAX_CHAT_TEMPLATE = 256 * 1024
 
@@ -55,15 +61,18 @@ class Models:
         board: Board,
         watchers: Watchers,
         clock: Clock,
+        *,
+        context: int = DEFAULT_CONTEXT,
     ) -> None:
-        """Registers from `catalog` into `store`."""
+        """Registers from `catalog` into `store`; memory is estimated for `context` tokens."""
         self._store = store
         self._catalog = catalog
         self._holdings = holdings
-        self._presence = presence
         self._board = board
         self._watchers = watchers
         self._clock = clock
+        self._pinning = Pinning(catalog, context)
+        self._warnings = Warnings(store, presence)
 
     def register(self, wanted: Registration) -> tuple[ModelView, list[str]]:
         """Pins a variant of the Hub as a supported model; the model, and warnings.
@@ -83,7 +92,7 @@ class Models:
             self._store.add_model(model)
             self._store.after_commit(lambda: self._watchers.publish(Topic.MODEL, model.name))
             self._holdings.find(model.manifest)
-        return self.view(model.name), self._warnings(repo, model)
+        return self.view(model.name), self._warnings.about(repo, model)
 
     def resolve(self, reference: str) -> Model:
         """The model that an id or alias names. Raises `ModelNotFound`, `AmbiguousModel`."""
@@ -241,81 +250,18 @@ class Models:
             variant = Variant(repo.repo, "", repo.conversion_files)
         else:
             variant = choose(repo, path=wanted.path, quantization=wanted.quantization)
-        facts = None if convertible else self._facts(repo, variant)
-        manifest = Manifest.pin(
-            model_name=variant.name,
-            repo=repo.repo,
-            revision=wanted.revision,
-            commit=repo.commit,
-            quantization=variant.quantization,
-            files=variant.files,
-        )
-        shown = wanted.display_name or display_name(
-            repo.repo, variant.filename, variant.quantization
-        )
-        memory = None if convertible else required_memory_bytes(variant.size_bytes, facts)
+        pinned = self._pinning.pin(repo, variant, wanted.revision)
+        shown = plain_name(repo.repo) if convertible else variant_name(variant)
         return Model(
             name=variant.name,
-            display_name=shown,
+            display_name=wanted.display_name or shown,
             status=ModelStatus.PENDING_CONVERSION if convertible else ModelStatus.REGISTERED,
-            manifest=manifest,
-            required_memory_bytes=memory,
+            manifest=pinned.manifest,
+            required_memory_bytes=pinned.required_memory_bytes,
             chat_template=wanted.chat_template or None,
-            facts=facts,
+            facts=pinned.facts,
             created_at=self._clock(),
         )
-
-    def _facts(self, repo: CatalogRepo, variant: Variant) -> GgufFacts | None:
-        # A header that cannot be read warns (its memory is not known well); it forbids nothing.
-        try:
-            return self._catalog.facts(repo.repo, repo.commit, variant)
-        except DomainError:
-            return None
-
-    def _warnings(self, repo: CatalogRepo, model: Model) -> list[str]:
-        return [text for text in (rule(self, repo, model) for rule in _RULES) if text]
-
-    def _warn_disk(self, _: CatalogRepo, model: Model) -> str:
-        nodes = [node for node in self._store.nodes() if self._presence.online(node.node_id)]
-        needed = model.manifest.total_bytes
-        if nodes and all(node.disk_free_bytes - node.settings.reserve < needed for node in nodes):
-            return f"no online node has {needed} bytes of free disk for it"
-        return ""
-
-    def _warn_memory(self, _: CatalogRepo, model: Model) -> str:
-        nodes = [node for node in self._store.nodes() if self._presence.online(node.node_id)]
-        needed = model.required_memory_bytes or 0
-        room = [
-            max(node.memory_bytes, sum(gpu.memory_bytes for gpu in node.gpus)) for node in nodes
-        ]
-        if room and max(room) < needed:
-            return f"no online node has the {needed} bytes of memory that it is estimated to need"
-        return ""
-
-    def _warn_size(self, _: CatalogRepo, model: Model) -> str:
-        size = model.manifest.total_bytes
-        return f"it is large: {size} bytes" if size > _LARGE_BYTES else ""
-
-    def _warn_gate(self, repo: CatalogRepo, _: Model) -> str:
-        if repo.gating is Gating.OPEN and not repo.private:
-            return ""
-        return (
-            f'repository "{repo.repo}" is gated or private: '
-            "the router's token fetches it for the nodes"
-        )
-
-    def _warn_header(self, _: CatalogRepo, model: Model) -> str:
-        is_gguf = model.manifest.files[0].role is FileRole.MODEL
-        return "its GGUF header could not be read" if is_gguf and model.facts is None else ""
-
-
-_RULES: tuple[Callable[[Models, CatalogRepo, Model], str], ...] = (
-    Models._warn_disk,
-    Models._warn_memory,
-    Models._warn_size,
-    Models._warn_gate,
-    Models._warn_header,
-)
 
 
 def _check(wanted: Registration) -> None:

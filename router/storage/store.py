@@ -71,6 +71,18 @@ class PeeweeStore:
             )
         )
 
+    def save_model(self, model: Model) -> None:
+        """Replaces everything of a model but its id, repository and time of registration."""
+        row = {
+            "display_name": model.display_name,
+            "status": model.status.value,
+            "manifest": documents.manifest_to(model.manifest),
+            "required_memory_bytes": model.required_memory_bytes,
+            "chat_template": model.chat_template,
+            "facts": documents.facts_to(model.facts),
+        }
+        self._run(ModelRow.update(row).where(ModelRow.name == model.name))
+
     def save_manifest(self, name: str, manifest: Manifest) -> None:
         """Replaces a model's manifest."""
         self._run(

@@ -24,6 +24,7 @@ from router.services.models import Models, Registration
 from router.services.nodes import Nodes
 from router.services.presence import Presence
 from router.services.sessions import Report, Session, Sessions, Settling
+from router.services.upgrades import Upgrades
 from router.services.watch import Watchers
 from router.storage.database import Database
 from router.storage.store import PeeweeStore
@@ -67,6 +68,9 @@ class World:
         holdings = self.holdings = Holdings(store, board, presence, self.watchers)
         self.models = Models(
             store, self.catalog, holdings, presence, board, self.watchers, self.clock
+        )
+        self.upgrades = Upgrades(
+            store, self.catalog, self.models, holdings, presence, self.watchers, self.clock
         )
         self.nodes = Nodes(store, self.models, holdings, presence, board, self.watchers, self.clock)
         self.downloads = Downloads(
