@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 from router.domain.errors import (
     InsufficientDisk,
@@ -44,6 +45,8 @@ from router.services.watch import Topic, Watchers
 
 _MAX_REQUEST_ID = 128
 _MAX_PRIORITY = 1000
+_REPAIRS = 3  # tasks for one model on one node within the span; then a person has to look
+_REPAIR_SPAN = timedelta(hours=1)
 _KEPT_AT_ONCE = 500
 # Only a node's own reports lead here: they change nothing in what the node is told.
 _UNDER_WAY = frozenset({TaskState.DOWNLOADING, TaskState.VERIFYING})
@@ -277,6 +280,40 @@ class Downloads:
                 if task.state is TaskState.COMPLETED
             )
             self._save(list(moved.values()))
+
+    def repair(self, node_id: str, model_names: Iterable[str]) -> None:
+        """Brings back what a node has lost although an order had brought it there.
+
+        Each model is one more task of that order. Where the last task did not complete, nothing is
+        brought back; nor is what was lost several times within an hour, as on a failing disk. Runs
+        inside the caller's transaction.
+        """
+        now = self._clock()
+        made = []
+        for name in model_names:
+            model = self._store.model(name)
+            before = self._store.tasks(model_name=name, node_id=node_id, limit=_REPAIRS)
+            if model is None or not before or before[0].state is not TaskState.COMPLETED:
+                continue
+            if len(before) == _REPAIRS and now - before[-1].created_at < _REPAIR_SPAN:
+                continue
+            made.append(
+                Task(
+                    task_id=new_id("task", now),
+                    order_id=before[0].order_id,
+                    model_name=name,
+                    node_id=node_id,
+                    state=TaskState.PENDING,
+                    attempt=1,
+                    bytes_total=model.manifest.total_bytes,
+                    priority=before[0].priority,
+                    created_at=now,
+                    updated_at=now,
+                )
+            )
+        if made:
+            self._store.add_tasks(made)
+            self._store.after_commit(lambda: self._tell(made))
 
     def _move(self, task_id: str, event: Event, *, keep_partial: bool = False) -> TaskView:
         with self._store.transaction():

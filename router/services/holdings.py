@@ -49,10 +49,11 @@ class Holdings:
         """On how many nodes each model is verified; models that are on none are left out."""
         return self._store.ready_counts()
 
-    def take_inventory(self, node_id: str, inventory: Inventory) -> None:
+    def take_inventory(self, node_id: str, inventory: Inventory) -> list[str]:
         """Notes what a node says it holds; what it held and no longer names is missing.
 
-        What it is still to evict is on its way out, and does not count.
+        What it is still to evict is on its way out, and does not count. Returns the models that the
+        node has lost: held until now, and not told to remove.
         """
         self._presence.hold(node_id, inventory)
         # Inside the transaction: a model that is registered meanwhile either finds this inventory
@@ -72,6 +73,7 @@ class Holdings:
             self._store.save_holdings((name, node_id, moment) for name, moment in changed.items())
             if changed:
                 self._store.after_commit(lambda: self._publish(changed, [node_id]))
+        return [name for name, moment in changed.items() if moment is None]
 
     def find(self, manifest: Manifest) -> None:
         """Notes which connected nodes hold a model that was just registered.

@@ -171,9 +171,12 @@ class Sessions:
                     self._nodes.seen(session.node_id, *session.disk)
 
     def inventory(self, session: "Session", inventory: Inventory) -> None:
-        """Takes in what the node holds."""
-        if not self.fenced(session):
-            self._holdings.take_inventory(session.node_id, inventory)
+        """Takes in what the node holds; what it has lost is brought back where it was ordered."""
+        if self.fenced(session):
+            return
+        with self._store.transaction():
+            lost = self._holdings.take_inventory(session.node_id, inventory)
+            self._downloads.repair(session.node_id, lost)
 
     def file_url(self, session: "Session", task_id: str, path: str) -> FileUrl:
         """A URL for a file of one of the node's own tasks. Asks the Hub.
