@@ -2,21 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Header, Query, Response, status
-from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, StreamingResponse
-from fastapi.staticfiles import StaticFiles
+from fastapi import APIRouter, FastAPI, Header, Query, Request, Response, status
+from fastapi.responses import RedirectResponse, StreamingResponse
 
 from protos.daemon.ready import version
 from router.domain.catalog import CatalogQuery, Sort
 from router.domain.errors import InvalidArgument, InvalidTarget, Unavailable
 from router.domain.tasks import OrderTarget
 from router.rest import errors
-from router.rest.docs import docs_page
 from router.rest.events import Events
 from router.rest.guard import Guard
+from router.rest.head import Head
+from router.rest.pages import Pages
 from router.rest.shapes import (
     AvailableModels,
     DownloadRequest,
@@ -44,7 +43,6 @@ from router.services.models import Models, Registration
 from router.services.nodes import Nodes
 from router.services.upgrades import Upgrades
 
-_WEB = Path(__file__).parent.parent / "web"
 _ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorAnswer},
     "5XX": {"model": ErrorAnswer},
@@ -77,13 +75,15 @@ def create_app(edge: Edge) -> FastAPI:
         redoc_url=None,
     )
     errors.install(app)
+    app.add_middleware(Head)
     app.add_middleware(Guard, host=edge.host)
     app.include_router(_openai(edge), tags=["OpenAI"])
     app.include_router(_models(edge), prefix="/api", tags=["models"])
     app.include_router(_tasks(edge), prefix="/api", tags=["tasks"])
     app.include_router(_nodes(edge), prefix="/api", tags=["nodes"])
-    app.include_router(_pages(edge, app), include_in_schema=False)
-    app.mount("/dashboard", StaticFiles(directory=_WEB), name="dashboard")
+    pages = Pages()
+    app.include_router(_pages(edge, pages), include_in_schema=False)
+    app.mount("/dashboard", pages, name="dashboard")
     return app
 
 
@@ -296,7 +296,7 @@ def _nodes(edge: Edge) -> APIRouter:
     return routes
 
 
-def _pages(edge: Edge, app: FastAPI) -> APIRouter:
+def _pages(edge: Edge, pages: Pages) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/")
@@ -304,12 +304,12 @@ def _pages(edge: Edge, app: FastAPI) -> APIRouter:
         return RedirectResponse("/dashboard")
 
     @routes.get("/dashboard")
-    def dashboard() -> FileResponse:
-        return FileResponse(_WEB / "index.html")
+    async def dashboard(request: Request) -> Response:
+        return await pages.get_response("index.html", request.scope)
 
     @routes.get("/docs")
-    def docs() -> HTMLResponse:
-        return HTMLResponse(docs_page(app.openapi()))
+    async def docs(request: Request) -> Response:
+        return await pages.get_response("docs.html", request.scope)
 
     @routes.get("/metrics")
     def metrics() -> Response:

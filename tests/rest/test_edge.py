@@ -97,6 +97,35 @@ def test_the_pages_for_people_are_served(http: httpx.Client) -> None:
         assert answer.headers["content-type"].startswith("text/html")
 
 
+def test_an_old_page_never_stays_beside_new_files(http: httpx.Client) -> None:
+    for path in ("/dashboard", "/dashboard/app.js", "/dashboard/style/page.css", "/docs"):
+        first = http.get(path)
+        again = http.get(path, headers={"If-None-Match": first.headers["etag"]})
+        assert first.headers["cache-control"] == again.headers["cache-control"] == "no-cache"
+        assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/dashboard", "/dashboard/app.js", "/docs", "/v1/models", "/api/nodes", "/healthz"],
+)
+def test_head_answers_as_get_does_without_a_body(http: httpx.Client, path: str) -> None:
+    whole, head = http.get(path), http.head(path)
+
+    assert (head.status_code, head.content) == (whole.status_code, b"")
+    assert head.headers["content-length"] == whole.headers["content-length"]
+    assert http.head("/v1/models/hf/o/r/none.gguf").status_code == 404
+
+
+def test_head_of_a_stream_ends_and_takes_no_place(http: httpx.Client) -> None:
+    answers = [http.head("/api/events") for _ in range(5)]  # two streams may be open
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.headers["content-type"].partition(";")[0] for answer in answers} == {
+        "text/event-stream"
+    }
+
+
 def test_the_description_names_every_documented_request(http: httpx.Client) -> None:
     document = http.get("/openapi.json").json()
 
