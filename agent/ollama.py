@@ -23,7 +23,7 @@ from protos.daemon.logs import get_logger
 
 log = get_logger(__name__)
 
-_SECONDS = 60.0
+_PATIENCE = httpx.Timeout(30.0, connect=3.0)
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]+")
 _NOT_IN_TAGS = re.compile(r"[^A-Za-z0-9_.-]+")
 _LONGEST = 80  # characters of a part of a model's name
@@ -63,7 +63,7 @@ class OllamaView:
             for file in model.files
         }
         async with httpx.AsyncClient(
-            base_url=self._url, timeout=_SECONDS, trust_env=False
+            base_url=self._url, timeout=_PATIENCE, trust_env=False
         ) as client:
             # Before the blobs go: what is still named by a manifest then is somebody else's.
             for name in sorted(self._made.keys() - wanted.keys()):

@@ -27,6 +27,7 @@ log = get_logger(__name__)
 PIECE_BYTES = 16 << 20
 _READ_BYTES = 1 << 20
 _LOOK_SECONDS = 300.0
+_ROUND_SECONDS = 30.0
 
 
 class Shelves(Protocol):
@@ -110,7 +111,10 @@ class Scrub:
                 self._rate.wake()
 
     def _round(self) -> float:
-        """Reads every file that is due; returns the seconds until the next one is."""
+        """Reads files that are due, until one is damaged or some time has gone by.
+
+        Returns the seconds until the next one is due.
+        """
         try:
             files = self._store.inventory()
             self._notice_missing()
@@ -133,22 +137,22 @@ class Scrub:
                 if is_sound(file):
                     contents.setdefault(file.location.stat().st_ino, []).append(file)
         self._forget({str(same[0].sha256) for same in contents.values()})
+        begun = self._clock()
         rest = self._interval
         for same in contents.values():
             sums = self._known(same[0])
             due = sums.at + self._interval - self._clock()
-            if due <= 0 and not self._stopping.is_set():
-                self._check(same, sums)
+            if due <= 0:
+                with self._checks.reading(same[0].location):
+                    is_right = self._check(same, sums)
+                if not is_right or self._clock() - begun > _ROUND_SECONDS:
+                    return 0.0
                 due = self._interval
             rest = min(rest, due)
         return max(rest, 0.0)
 
-    def _check(self, same: Sequence[StoredFile], sums: _Sums) -> None:
-        """Reads one content, which may have several names."""
-        with self._checks.reading(same[0].location):
-            self._compare(same, sums)
-
-    def _compare(self, same: Sequence[StoredFile], sums: _Sums) -> None:
+    def _check(self, same: Sequence[StoredFile], sums: _Sums) -> bool:
+        """Reads one content, which may have several names; false when it was not read as right."""
         file = same[0]
         before = _fingerprint(file.location)
         reading = self._read(file.location)
@@ -161,10 +165,10 @@ class Scrub:
                     file=str(file.location),
                 )
         if reading is None or _fingerprint(file.location) != before:
-            return  # stopped, or somebody has written to it: then it is verified anew anyway
+            return False  # stopped, or somebody has written to it: then it is verified anew anyway
         if reading.sha256 == file.sha256:
             self._remember(file, _Sums(self._clock(), self._piece_bytes, reading.crcs))
-            return
+            return True
         good = _good(file.size_bytes, sums, reading, self._piece_bytes)
         repaired = self._is_wanted(file) and self._store.salvage(file, good)
         for other in same if not repaired else same[1:]:
@@ -179,6 +183,7 @@ class Scrub:
             good_bytes=sum(end - start for start, end in good),
             set_aside=repaired,
         )
+        return False
 
     def _is_wanted(self, file: StoredFile) -> bool:
         return any(other.sha256 == file.sha256 for model in self._wanted() for other in model.files)
