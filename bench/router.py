@@ -143,8 +143,11 @@ class Process:
 
     def load(self) -> float:
         """Percent of one core since `begin`."""
-        moment, used = self._since
-        return 100 * (self._used() - used) / (time.monotonic() - moment)
+        return 100 * self.used() / (time.monotonic() - self._since[0])
+
+    def used(self) -> float:
+        """Seconds of processor time since `begin`."""
+        return self._used() - self._since[1]
 
     def _used(self) -> float:
         times = self._process.cpu_times()
@@ -213,7 +216,8 @@ class Bench:
         async for row in self._instant():
             yield row
         await self._fleet.call("connect", _MIDDLE)
-        yield await self._orders(_MIDDLE, 250)
+        async for row in self._orders(_MIDDLE, 250):
+            yield row
         await self._fleet.call("finish")
         async for row in self._progress():
             yield row
@@ -236,7 +240,8 @@ class Bench:
         yield single(f"connecting {_LARGE - _MIDDLE} more agents", "s", seconds)
         yield single("memory for each agent", "KiB", each, peer=self._peer.memory_each)
         yield single(f"memory, {_LARGE} agents", "MiB", after, 200)
-        yield await self._orders(_LARGE, 1000)
+        async for row in self._orders(_LARGE, 1000):
+            yield row
         tasks = _ORDERS[_LARGE]
         yield single(f"memory, {tasks} tasks each", "MiB", self._process.memory(), 200)
         watch = TaskWatch(self._channel)
@@ -342,19 +347,25 @@ class Bench:
         answer = await self._downloads.StartDownload(request)
         return [task.task_id for task in answer.order.tasks]
 
-    async def _orders(self, nodes: int, limit_ms: float) -> Row:
+    async def _orders(self, nodes: int, limit_ms: float) -> AsyncIterator[Row]:
         """From the call until a watcher has seen the task of every node running."""
         watch = TaskWatch(self._channel)
+        await asyncio.sleep(1)
         seconds = []
+        self._process.begin()
         for _ in range(_ORDERS[nodes]):
             name = self._names.pop()
             began = time.monotonic()
             task_ids = await self._start(name)
             moments = await watch.all_running(task_ids)
             seconds.append(max(moments) - began)
+        used = self._process.used()
         watch.close()
         what = f"order → running on all {nodes} nodes ({len(seconds)} orders)"
-        return spread(what, seconds, limit_ms, peer=self._peer.order[nodes])
+        yield spread(what, seconds, limit_ms, peer=self._peer.order[nodes])
+        each = used * 1000 / len(seconds)
+        bare = self._peer.order_load[nodes] * 1000
+        yield single("processor time of such an order", "ms", each, peer=bare)
 
     async def _progress(self) -> AsyncIterator[Row]:
         await self._start(self._names.pop())
@@ -408,9 +419,12 @@ class Moments:
 
 @dataclass(frozen=True, slots=True)
 class Bare:
-    """What the bare server takes: seconds for an order by number of clients, KiB, messages/s."""
+    """What the bare server takes: seconds, and of its processor, for an order by number of clients;
+    KiB for each; messages/s.
+    """
 
     order: dict[int, float]
+    order_load: dict[int, float]
     memory_each: float
     messages: float
 
@@ -421,16 +435,18 @@ async def measure_bare() -> Bare:
         port = await server.call("start")
         process = Process(server.pid)
         with Remote(BareFleet, f"127.0.0.1:{port}") as clients:
-            order = {}
+            order, order_load = {}, {}
             memory = 0.0
             for count in (_MIDDLE, _LARGE):
                 memory = process.memory()
                 await clients.call("connect", count)
                 memory = process.memory() - memory
+                process.begin()
                 times = [await server.call("tell_all", _ASSIGNMENT_BYTES) for _ in range(10)]
                 order[count] = statistics.median(times)
+                order_load[count] = process.used() / len(times)
             messages = await clients.call("flood", _FLOOD_SECONDS, _REPORT_BYTES)
-    return Bare(order, memory / (_LARGE - _MIDDLE) * 1024, messages)
+    return Bare(order, order_load, memory / (_LARGE - _MIDDLE) * 1024, messages)
 
 
 def _repo(number: int) -> str:

@@ -12,7 +12,6 @@ from protos.llmrouter.v1 import agent_pb2 as agent
 from protos.llmrouter.v1 import agent_pb2_grpc as agent_grpc
 from protos.llmrouter.v1 import common_pb2
 from router.domain.errors import DomainError, InvalidArgument, SessionFenced, Unavailable
-from router.domain.nodes import Assignment
 from router.domain.tasks import ENDED
 from router.rpc import convert
 from router.rpc.batches import Batches
@@ -46,9 +45,8 @@ class _Shared:
     """
 
     sessions: Sessions
-    messages: convert.Messages
     timers: Timers
-    assignments: Batches[str, Assignment]
+    assignments: Batches[str, agent.Assignment]
     settling: Batches[Settling, None]
     hub_pool: ThreadPoolExecutor
 
@@ -70,12 +68,14 @@ class AgentServicer(agent_grpc.AgentServiceServicer):
         self._timers = timers
         self._shared = _Shared(
             sessions,
-            messages,
             timers,
-            assignments=Batches(sessions.assignments),
+            assignments=Batches(self._assign),
             settling=Batches(self._settle),
             hub_pool=ThreadPoolExecutor(_URL_THREADS, thread_name_prefix="urls"),
         )
+
+    def _assign(self, node_ids: Sequence[str]) -> list[agent.Assignment]:
+        return self._messages.assignments(self._sessions.assignments(node_ids))
 
     def _settle(self, told: Sequence[Settling]) -> list[None]:
         self._sessions.settle(told)
@@ -164,7 +164,6 @@ class _Stream:
     ) -> None:
         self._session = session
         self._sessions = shared.sessions
-        self._messages = shared.messages
         self._timers = shared.timers
         self._assignments = shared.assignments
         self._settling = shared.settling
@@ -217,8 +216,7 @@ class _Stream:
             if self._assignment_due:
                 self._assignment_due = False
                 assignment = await self._assignments.do(self._session.node_id)
-                message = self._messages.assignment(assignment)
-                await context.write(agent.ConnectResponse(assignment=message))
+                await context.write(agent.ConnectResponse(assignment=assignment))
             results, self._url_results = self._url_results, []
             for result in results:
                 await context.write(agent.ConnectResponse(file_url_result=result))

@@ -1,6 +1,6 @@
 """Between domain values and generated messages."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
@@ -67,6 +67,9 @@ _MAX_GPUS = 64
 _LONGEST_ETA = 10 * 365 * 86_400.0
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def _numbers(enum: Any, prefix: str, values: type[Enum]) -> dict[Any, Any]:
     """Domain values to the numbers of the enum whose names are `<prefix>_<NAME>`."""
     return {value: enum.Value(f"{prefix}_{value.name}") for value in values}
@@ -91,9 +94,8 @@ def moment(value: datetime | None) -> Timestamp | None:
     """A moment; None stays unset."""
     if value is None:
         return None
-    timestamp = Timestamp()
-    timestamp.FromDatetime(value)
-    return timestamp
+    since = value - _EPOCH
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
 
 
 def span(seconds: float | None) -> Duration | None:
@@ -189,15 +191,26 @@ class Messages:
             listing=page.listing,
         )
 
-    def assignment(self, assignment: Assignment) -> agent_pb2.Assignment:
-        """What a node should be doing and holding."""
+    def assignments(self, assignments: Sequence[Assignment]) -> list[agent_pb2.Assignment]:
+        """What each node should be doing and holding; a model of many nodes is written once."""
+        manifests = {
+            id(task.manifest): task.manifest
+            for assignment in assignments
+            for task in assignment.tasks
+        }
+        written = {key: self.manifest(manifest) for key, manifest in manifests.items()}
+        return [self._assignment(assignment, written) for assignment in assignments]
+
+    def _assignment(
+        self, assignment: Assignment, manifests: Mapping[int, common_pb2.Manifest]
+    ) -> agent_pb2.Assignment:
         return agent_pb2.Assignment(
             revision=assignment.revision,
             tasks=[
                 agent_pb2.TaskAssignment(
                     task_id=task.task_id,
                     attempt=task.attempt,
-                    manifest=self.manifest(task.manifest),
+                    manifest=manifests[id(task.manifest)],
                     paused=task.paused,
                     priority=task.priority,
                 )

@@ -1,7 +1,7 @@
 """Live feeds: the present state, then every change. What a watch sends over either edge."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 from router.domain.errors import NotFound, TooManyStreams
@@ -11,8 +11,9 @@ from router.domain.tasks import TaskView
 from router.services.downloads import Downloads
 from router.services.models import Models
 from router.services.nodes import Nodes
-from router.services.watch import Topic, Watchers
+from router.services.watch import Change, Topic, Watchers
 
+_MANY_NODES = 16
 AnyView = TaskView | ModelView | NodeView
 
 
@@ -75,8 +76,10 @@ class Feeds:
                         yield Item(topic, key, view, sequence)
                 yield Synced(sequence)
                 while True:
-                    for change in await watch.changes():
-                        found = await self._look_up(change.topic, change.key)
+                    changes = await watch.changes()
+                    many = await self._look_up_nodes(changes)
+                    for change in changes:
+                        found = many.get(change) or await self._look_up(change.topic, change.key)
                         yield Item(change.topic, change.key, found, change.sequence)
         finally:
             self._open -= 1
@@ -126,6 +129,14 @@ class Feeds:
         if topic is Topic.NODE:
             return [(view.node.node_id, view) for view in self._nodes.all()]
         return [(view.task.task_id, view) for view in self._downloads.unfinished()]
+
+    async def _look_up_nodes(self, changes: Sequence[Change]) -> dict[Change, NodeView]:
+        """An order changes all nodes at once: they are read together then, not one by one."""
+        changed = {change.key: change for change in changes if change.topic is Topic.NODE}
+        if len(changed) < _MANY_NODES:
+            return {}
+        views = await asyncio.to_thread(self._nodes.all)
+        return {changed[view.node.node_id]: view for view in views if view.node.node_id in changed}
 
     async def _look_up(self, topic: Topic, key: str) -> AnyView | None:
         if topic is Topic.TASK:

@@ -239,3 +239,18 @@ def test_feeds_are_bounded_and_one_that_is_left_makes_room(tmp_path: Any) -> Non
         world.feeds.require_room()
 
     run(story())
+
+
+def test_a_change_of_many_nodes_at_once_shows_each_as_it_is(world: World) -> None:
+    async def shown() -> dict[str, bool]:
+        async with aclosing(world.feeds.follow(Topic.NODE)) as feed:
+            assert isinstance(await anext(feed), Synced)
+            for number in range(20):
+                world.connect(f"node-{number}")
+            world.watchers.publish(Topic.NODE, "gone")
+            found = [await anext(feed) for _ in range(21)]
+        return {item.key: item.view is not None for item in found if isinstance(item, Item)}
+
+    assert asyncio.run(shown()) == {f"node-{number}": True for number in range(20)} | {
+        "gone": False
+    }
