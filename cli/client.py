@@ -4,8 +4,9 @@ import json
 import re
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, Queue
 from threading import Event, Thread
 from typing import Any, TypeVar
@@ -113,17 +114,17 @@ class Router:
 
         Raises `grpc.RpcError` when it breaks.
 
-        A thread reads it, so that Ctrl-C never strikes inside gRPC, whose locks it would leave
-        taken: the command could not end then.
+        A thread opens and reads it, so that Ctrl-C never strikes inside gRPC, whose locks it would
+        leave taken: the command could not end then.
         """
         call = self._channel.unary_stream(
             _path(request),
             request_serializer=type(request).SerializeToString,
             response_deserializer=answer.FromString,
         )
-        messages = call(request, metadata=self._metadata)
         read: Queue[Answer | grpc.RpcError | None] = Queue(_READ_AHEAD)
-        Thread(target=_read_into, args=(read, messages), daemon=True).start()
+        begin = partial(call, request, metadata=self._metadata)
+        Thread(target=_read_into, args=(read, begin), daemon=True).start()
         while True:
             try:
                 item = read.get(timeout=_SILENCE_SECONDS)
@@ -200,10 +201,10 @@ def grpcurl_command(request: Message, address: str, *, with_token: bool) -> str:
     )
 
 
-def _read_into(read: "Queue[Any]", messages: Iterator[Message]) -> None:
+def _read_into(read: "Queue[Any]", begin: Callable[[], Iterator[Message]]) -> None:
     """Puts every message into the queue, then the error that ended the stream, or None."""
     try:
-        for message in messages:
+        for message in begin():
             read.put(message)
     except grpc.RpcError as error:
         read.put(error)
