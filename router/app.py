@@ -92,7 +92,6 @@ class Router:
             holdings,
             presence,
             self._watchers,
-            _now,
             context=config.default_context,
         )
         nodes = Nodes(store, models, holdings, presence, board, self._watchers, _now)

@@ -318,11 +318,11 @@ class HttpSource:
             if head.fields.get("x-error-code") == "GatedRepo":
                 return SourceFailure(
                     Cause.GATED,
-                    f"{self.name} gives this file only to accounts that were granted access; "
-                    "ask for access on the model's page and check the token",
+                    f"{self.name} gives this file only to accounts that were granted access"
+                    + self._remedy(),
                 )
             return SourceFailure(
-                Cause.REJECTED, f"{self.name} refuses access ({status}); check the token"
+                Cause.REJECTED, f"{self.name} refuses access ({status}){self._remedy()}"
             )
         if status in (408, 425) or status >= 500:
             return SourceFailure(
@@ -335,8 +335,22 @@ class HttpSource:
                 cause, f"{self.name} has no such range: its file is not of {self._size} bytes"
             )
         if status in (404, 410):
-            return SourceFailure(Cause.REJECTED, f"{self.name} does not have the file ({status})")
+            return SourceFailure(
+                Cause.REJECTED,
+                f"{self.name} does not have the file ({status})"
+                + (", or hides it from this agent" if self._origin is Origin.HUB else ""),
+            )
         return SourceFailure(Cause.REJECTED, f"{self.name} refuses the request ({status})")
+
+    def _remedy(self) -> str:
+        """What to do where even the address that the router found out is refused."""
+        if self._origin is not Origin.HUB:
+            return ""
+        return (
+            ", also at the address that the router gave: set HF_TOKEN on this agent to a token "
+            "with access (and HF_ENDPOINT where the Hub is not huggingface.co), "
+            "or check the one that is set"
+        )
 
     def _wished_wait(self, head: Head) -> float | None:
         """Seconds from `Retry-After` (RFC 9110, 10.2.3) or the Hub's `RateLimit` (its `t=`)."""

@@ -75,20 +75,16 @@ def outdated_models(session: Session) -> None:
 
 @model.command("upgrade")
 @click.argument("name", metavar="MODEL")
-@click.option(
-    "--evict-old",
-    is_flag=True,
-    help="Remove the earlier files that changed from the nodes at once, even from those in use.",
-)
 @with_session
-def upgrade_model(session: Session, name: str, evict_old: bool) -> None:
+def upgrade_model(session: Session, name: str) -> None:
     """Register the newest commit of a model under the same id.
 
     Downloads nothing: order the model again, and each node fetches only what changed. The earlier
-    files stay on the nodes, as an older revision of their Hugging Face cache.
+    files stay on the nodes, as an older revision of their Hugging Face cache; there,
+    `hf cache prune` removes them.
     """
     reply = session.call(
-        registration_pb2.UpgradeModelRequest(model_name=name, evict_old=evict_old),
+        registration_pb2.UpgradeModelRequest(model_name=name),
         registration_pb2.UpgradeModelResponse,
     )
     one = reply.model

@@ -58,8 +58,11 @@ class Catalog(Protocol):
         Reads a bounded number of headers at the same time; never raises.
         """
 
-    def file_url(self, repo: str, commit: str, path: str) -> FileUrl:
-        """A URL for an agent: it needs no token, and may expire."""
+    def file_url(self, repo: str, commit: str, path: str, *, fresh: bool = False) -> FileUrl:
+        """A URL for an agent: it needs no token, and may expire.
+
+        Those who ask soon after one another are given the same, unless it must be `fresh`.
+        """
 
 
 class CatalogCache(Protocol):

@@ -268,7 +268,7 @@ class HubCatalog:
             except DomainError as error:
                 log.debug("a header is not known yet", repo=repo, problem=error.message)
 
-    def file_url(self, repo: str, commit: str, path: str) -> FileUrl:
+    def file_url(self, repo: str, commit: str, path: str, *, fresh: bool = False) -> FileUrl:
         """A URL for an agent; see the port."""
         try:
             names.model_name(repo, path)
@@ -276,7 +276,7 @@ class HubCatalog:
         except names.InvalidName as error:
             raise InvalidModelName(str(error), param="filename") from error
         key = (repo, commit, path)
-        known = self._urls.get(key)
+        known = None if fresh else self._urls.get(key)
         if known is not None and self._monotonic() < known[1]:
             return known[0]
         future = self._files.start(key, lambda: self._resolve(repo, commit, path))
@@ -434,7 +434,8 @@ class HubCatalog:
 
 
 def _facts_key(repo: str, commit: str, variant: Variant) -> str:
-    return f"{repo}@{commit}/{variant.filename}"
+    """Equal digests are equal headers, in whatever commit."""
+    return variant.files[0].sha256 or f"{repo}@{commit}/{variant.filename}"
 
 
 def _asked(query: CatalogQuery) -> tuple[ListingKey, Filter]:

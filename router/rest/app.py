@@ -198,13 +198,13 @@ def _models(edge: Edge) -> APIRouter:
 
     # Before the routes whose last part is a whole id, slashes included.
     @routes.post("/models/{model_id:path}/upgrade")
-    def upgrade(model_id: str, evict_old: bool = False) -> UpgradedModel:
+    def upgrade(model_id: str) -> UpgradedModel:
         """Registers the newest commit under the same id; an order then fetches what changed.
 
         409 `up_to_date` when no file changed, `model_busy` while tasks run. The earlier commit's
-        files stay on the nodes unless `evict_old`.
+        files stay on the nodes, as an older revision of their Hugging Face cache.
         """
-        upgraded = edge.upgrades.upgrade(model_id, evict_old=evict_old)
+        upgraded = edge.upgrades.upgrade(model_id)
         return UpgradedModel.of(upgraded, edge.hub_url)
 
     @routes.get("/models/registry/{model_id:path}/manifest.json")

@@ -114,9 +114,7 @@ class RegistrationServicer(registration_grpc.RegistrationServiceServicer):
         self, request: registration.UpgradeModelRequest, context: Context
     ) -> registration.UpgradeModelResponse:
         """See registration.proto."""
-        return self._messages.upgraded(
-            self._upgrades.upgrade(request.model_name, evict_old=request.evict_old)
-        )
+        return self._messages.upgraded(self._upgrades.upgrade(request.model_name))
 
     def WatchModels(
         self, request: registration.WatchModelsRequest, context: object

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from router.domain.catalog import CatalogRepo, GgufFacts, Variant
-from router.domain.errors import DomainError
+from router.domain.catalog import CatalogRepo, Gating, GgufFacts, Variant
+from router.domain.errors import DomainError, HubGated
 from router.domain.memory import DEFAULT_CONTEXT, required_memory_bytes
 from router.domain.models import Manifest
 from router.domain.ports import Catalog
@@ -27,7 +27,11 @@ class Pinning:
         self._context = context
 
     def pin(self, repo: CatalogRepo, variant: Variant, revision: str) -> Pinned:
-        """Pins a variant of `repo` at its commit, which `revision` names now. May ask the Hub."""
+        """Pins a variant of `repo` at its commit, which `revision` names now. May ask the Hub.
+
+        Raises `HubGated` when the router may not read its files.
+        """
+        self._require_access(repo, variant)
         manifest = Manifest.pin(
             model_name=variant.name,
             repo=repo.repo,
@@ -42,9 +46,22 @@ class Pinning:
         memory = required_memory_bytes(variant.size_bytes, facts, self._context)
         return Pinned(manifest, facts, memory)
 
+    def _require_access(self, repo: CatalogRepo, variant: Variant) -> None:
+        # The Hub tells everybody what a gated repository holds, and refuses the files later.
+        if repo.gating is Gating.OPEN and not repo.private:
+            return
+        try:
+            self._catalog.file_url(repo.repo, repo.commit, variant.filename, fresh=True)
+        except HubGated:
+            raise
+        except DomainError:
+            return
+
     def _facts(self, repo: CatalogRepo, variant: Variant) -> GgufFacts | None:
         # A header that cannot be read warns (its memory is not known well); it forbids nothing.
         try:
             return self._catalog.facts(repo.repo, repo.commit, variant)
+        except HubGated:
+            raise
         except DomainError:
             return None

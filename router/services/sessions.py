@@ -25,6 +25,7 @@ from router.services.presence import Presence
 from router.services.watch import Topic, Watchers
 
 _REVISIONS_PER_EPOCH = 1_000_000
+_TOLD = 1000  # files of which a session remembers that it was told an address
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +192,13 @@ class Sessions:
             raise ModelNotFound(f'model "{task.model_name}" is not registered', param="task_id")
         if all(file.path != path for file in model.manifest.files):
             raise FileNotInRepo(f'model "{model.name}" has no file "{path}"', param="path")
-        return self._catalog.file_url(model.manifest.repo, model.manifest.commit, path)
+        # Who asks a second time was refused at what it got.
+        fresh = (task_id, path) in session.told
+        session.told[task_id, path] = None
+        while len(session.told) > _TOLD:
+            del session.told[next(iter(session.told))]
+        pinned = model.manifest
+        return self._catalog.file_url(pinned.repo, pinned.commit, path, fresh=fresh)
 
     def note_progress(self, session: "Session", reports: Iterable[TaskReport]) -> list[TaskReport]:
         """Takes in progress, in memory alone; what is left is for `settle`. Never blocks."""
@@ -237,3 +244,4 @@ class Session:
         self.node_id = node_id
         self.number = number
         self.disk: tuple[int, int] | None = None
+        self.told: dict[tuple[str, str], None] = {}  # (task, path) of the addresses given

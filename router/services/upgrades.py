@@ -17,12 +17,10 @@ from router.domain.errors import (
 )
 from router.domain.memory import DEFAULT_CONTEXT
 from router.domain.models import Manifest, Model, ModelView
-from router.domain.nodes import Eviction
-from router.domain.ports import Catalog, Clock, Store
+from router.domain.ports import Catalog, Store
 from router.domain.tasks import UNFINISHED
 from router.services import paging
 from router.services.holdings import Holdings
-from router.services.ids import new_id
 from router.services.models import Models
 from router.services.pinning import Pinning
 from router.services.presence import Presence
@@ -100,7 +98,6 @@ class Upgrades:
         holdings: Holdings,
         presence: Presence,
         watchers: Watchers,
-        clock: Clock,
         *,
         context: int = DEFAULT_CONTEXT,
         patience: float = _PATIENCE_SECONDS,
@@ -111,7 +108,6 @@ class Upgrades:
         self._models = models
         self._holdings = holdings
         self._watchers = watchers
-        self._clock = clock
         self._patience = patience
         self._pinning = Pinning(catalog, context)
         self._warnings = Warnings(store, presence)
@@ -142,13 +138,12 @@ class Upgrades:
                     outdated.append(found)
         return OutdatedPage(tuple(outdated), tuple(unchecked), page.next_token)
 
-    def upgrade(self, reference: str, *, evict_old: bool = False) -> Upgraded:
+    def upgrade(self, reference: str) -> Upgraded:
         """Registers the newest commit of a model's revision under the same id.
 
-        With `evict_old` the changed files of the earlier commit leave the nodes at once; without,
-        they stay there. Raises `ModelNotFound`, `AmbiguousModel`, `UpToDate`, `ModelBusy`,
-        `FileNotInRepo` when the newest commit has no such model, and what the Hub's failure
-        means; nothing was changed then.
+        The files of the earlier commit stay where they are. Raises `ModelNotFound`,
+        `AmbiguousModel`, `UpToDate`, `ModelBusy`, `FileNotInRepo` when the newest commit has no
+        such model, and what the Hub's failure means; nothing was changed then.
         """
         model = self._models.resolve(reference)
         if _is_fixed(model.manifest):
@@ -184,8 +179,6 @@ class Upgrades:
             )
             self._store.save_model(renewed)
             affected = self._holdings.renew(pinned.manifest)
-            if evict_old:
-                self._evict(before, changes, affected)
             self._store.after_commit(lambda: self._tell(affected))
         return Upgraded(
             self._models.view(model.name),
@@ -214,25 +207,6 @@ class Upgrades:
                 "present files: let them end, or cancel them first",
                 param="model",
             )
-
-    def _evict(
-        self, before: Manifest, changes: Iterable[FileChange], node_ids: Iterable[str]
-    ) -> None:
-        """Asks nodes to remove what the earlier commit has alone; what both have stays linked."""
-        gone = tuple(change.old for change in changes if change.old is not None)
-        if not gone:
-            return
-        now = self._clock()
-        manifest = Manifest.pin(
-            model_name=before.model_name,
-            repo=before.repo,
-            revision=before.revision,
-            commit=before.commit,
-            quantization=before.quantization,
-            files=gone,
-        )
-        for node_id in sorted(node_ids):
-            self._store.add_eviction(Eviction(new_id("evict", now), node_id, manifest, now))
 
     def _tell(self, node_ids: Iterable[str]) -> None:
         # Of an earlier, failed task a node keeps what is unfinished: it is told the new files.

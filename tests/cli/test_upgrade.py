@@ -58,16 +58,13 @@ def test_nothing_outdated_is_said_so(cli: Cli, router: FakeRouter) -> None:
     assert (result.exit_code, "up to date" in result.stderr) == (0, True)
 
 
-@pytest.mark.parametrize("flags", [(), ("--evict-old",)])
-def test_an_upgrade_tells_what_changed_and_what_comes_next(
-    cli: Cli, router: FakeRouter, flags: tuple[str, ...]
-) -> None:
+def test_an_upgrade_tells_what_changed_and_what_comes_next(cli: Cli, router: FakeRouter) -> None:
     router.answers["UpgradeModel"] = upgraded()
 
-    result = cli("model", "upgrade", MODEL, *flags)
+    result = cli("model", "upgrade", MODEL)
 
     assert result.exit_code == 0
-    assert router.requests == [pb.UpgradeModelRequest(model_name=MODEL, evict_old=bool(flags))]
+    assert router.requests == [pb.UpgradeModelRequest(model_name=MODEL)]
     assert "4.0 GB on each node" in result.stdout
     assert "mmproj.gguf" in result.stdout
     assert "Warning: large" in result.stderr

@@ -19,7 +19,7 @@ from router.domain.catalog import (
     Variant,
     VariantPage,
 )
-from router.domain.errors import DomainError, RepoNotFound
+from router.domain.errors import DomainError, HubGated, RepoNotFound
 
 COMMIT = "c" * 40
 FACTS = GgufFacts(architecture="llama", vocabulary=1000, embedding_length=64, kv_bytes_per_token=10)
@@ -76,6 +76,7 @@ class FakeCatalog:
         self.header: GgufFacts | DomainError | None = FACTS
         self.failures: list[DomainError] = []
         self.troubles: dict[str, DomainError] = {}
+        self.refused: set[str] = set()  # repositories whose files are not given to us
         self.read: set[tuple[str, str, str]] = set()
         self.before_answer: Callable[[], object] = lambda: None
         self.asked: list[tuple[str, str]] = []
@@ -131,10 +132,12 @@ class FakeCatalog:
         if not isinstance(self.header, DomainError):
             self.read |= {(repo, commit, variant.filename) for variant in variants}
 
-    def file_url(self, repo: str, commit: str, path: str) -> FileUrl:
+    def file_url(self, repo: str, commit: str, path: str, *, fresh: bool = False) -> FileUrl:
         """An address that tells what was asked for."""
         self._fail()
-        return FileUrl(f"http://signed/{repo}/{commit}/{path}", None)
+        if repo in self.refused:
+            raise HubGated(f"ask for access at http://hub/{repo}")
+        return FileUrl(f"http://signed/{repo}/{commit}/{path}{'?fresh' * fresh}", None)
 
     def _fail(self) -> None:
         with self._lock:

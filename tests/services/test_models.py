@@ -2,10 +2,12 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from router.domain.catalog import FileRole, ModelFile, Variant
+from router.domain.catalog import CatalogRepo, FileRole, Gating, ModelFile, Variant
 from router.domain.errors import (
     AmbiguousModel,
     DomainError,
@@ -85,6 +87,22 @@ def test_what_the_hub_says_is_passed_on_and_nothing_changes(
 
     assert raised.value is failure
     assert world.models.all() == []
+
+
+@pytest.mark.parametrize("gate", [{"gating": Gating.MANUAL}, {"private": True}])
+@pytest.mark.parametrize("repo", [gguf_repo("o/shut"), convertible_repo("o/shut")])
+def test_a_gated_model_whose_files_the_router_may_not_read_is_refused(
+    world: World, repo: CatalogRepo, gate: dict[str, Any]
+) -> None:
+    world.catalog.repos["o/shut"] = replace(repo, **gate)
+    world.catalog.refused.add("o/shut")
+
+    with pytest.raises(HubGated, match="ask for access at"):
+        world.register("o/shut")
+
+    assert world.models.all() == []
+    world.catalog.refused.clear()
+    assert world.register("o/shut").model.manifest.repo == "o/shut"
 
 
 def test_a_file_that_is_not_there_is_named(world: World) -> None:

@@ -285,22 +285,6 @@ def test_a_failed_task_is_retried_with_the_new_files(world: World) -> None:
     assert world.downloads.task(task_id).task.bytes_total == 1200
 
 
-def test_the_earlier_files_stay_unless_they_are_to_go(world: World) -> None:
-    world.catalog.repos["o/r"] = gguf_repo("o/r", pair(1, 2))
-    world.take_inventory(world.connect(), [world.register().model.manifest])
-    push(world, pair(1, 3))
-    world.upgrades.upgrade(NAME)
-    assert world.assignment("node-1").evictions == ()
-
-    push(world, pair(1, 4))
-    world.catalog.repos["o/r"] = replace(world.catalog.repos["o/r"], commit="e" * 40)
-    world.upgrades.upgrade(NAME, evict_old=True)
-
-    [eviction] = world.assignment("node-1").evictions
-    assert eviction.manifest.commit == NEWER
-    assert [file.path for file in eviction.manifest.files] == ["mmproj.gguf"]
-
-
 async def _changed_keys(world: World) -> list[tuple[Topic, str]]:
     with world.watchers.watch(Topic.MODEL, Topic.NODE, Topic.ASSIGNMENT) as watch:
         world.upgrades.upgrade(NAME)

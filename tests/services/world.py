@@ -70,7 +70,7 @@ class World:
             store, self.catalog, holdings, presence, board, self.watchers, self.clock
         )
         self.upgrades = Upgrades(
-            store, self.catalog, self.models, holdings, presence, self.watchers, self.clock
+            store, self.catalog, self.models, holdings, presence, self.watchers
         )
         self.nodes = Nodes(store, self.models, holdings, presence, board, self.watchers, self.clock)
         self.downloads = Downloads(

@@ -475,21 +475,15 @@ class UpgradeModelRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_NAME_FIELD_NUMBER: _builtins.int
-    EVICT_OLD_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
-    evict_old: _builtins.bool
-    """Remove the earlier commit's changed files from the nodes at once, also from those that serve
-    them. Files that did not change stay.
-    """
     def __init__(
         self,
         *,
         model_name: _builtins.str = ...,
-        evict_old: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evict_old", b"evict_old", "model_name", b"model_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -129,7 +129,8 @@ class RegistrationServiceServicer:
         at once, and nodes that were ready are not any more (MISSING) unless they hold the new files
         already. Nothing is downloaded: order the model (StartDownload), and each node fetches the files
         that changed and links the others, whose digests it knows. The earlier commit's files stay on
-        the nodes, as an older revision of their Hugging Face cache, unless `evict_old` is set.
+        the nodes as a revision of their Hugging Face cache, which loses its name ("main") to the newer
+        one: `hf cache prune` on a node removes exactly such revisions.
         Errors: NOT_FOUND (MODEL_NOT_FOUND, REPO_NOT_FOUND, REVISION_NOT_FOUND; FILE_NOT_FOUND when the
         newest commit has no such model any more); INVALID_ARGUMENT (AMBIGUOUS_MODEL);
         FAILED_PRECONDITION (UP_TO_DATE when no file changed; MODEL_BUSY while tasks run;
