@@ -162,6 +162,7 @@ class TaskWatch:
         self.ages: list[float] = []
         self._wanted: set[str] = set()
         self._all = asyncio.Event()
+        self._more = asyncio.Event()
         stub = download_pb2_grpc.DownloadServiceStub(channel)
         self._call = stub.WatchTasks(download_pb2.WatchTasksRequest())
         self._reading = asyncio.create_task(self._read())
@@ -175,6 +176,13 @@ class TaskWatch:
                 await self._all.wait()
         return [self.running[task_id] for task_id in task_ids]
 
+    async def so_many_running(self, count: int) -> None:
+        """Waits until so many tasks were seen running: a snapshot of many takes a while."""
+        while len(self.running) < count:
+            self._more.clear()
+            async with asyncio.timeout(_PATIENCE):
+                await self._more.wait()
+
     def close(self) -> None:
         """Leaves."""
         self._call.cancel()
@@ -187,6 +195,7 @@ class TaskWatch:
                 self.ages.append(now - float(task.note))
             if task.state != common_pb2.TASK_STATE_PENDING and task.task_id not in self.running:
                 self.running[task.task_id] = now
+                self._more.set()
                 if task.task_id in self._wanted:
                     self._wanted.discard(task.task_id)
                     if not self._wanted:
@@ -245,6 +254,7 @@ class Bench:
         tasks = _ORDERS[_LARGE]
         yield single(f"memory, {tasks} tasks each", "MiB", self._process.memory(), 200)
         watch = TaskWatch(self._channel)
+        await watch.so_many_running(_LARGE * tasks)
         yield await self._steady(f"{_LARGE} agents, {tasks} tasks each")
         yield spread("node → watcher at that rate", watch.ages)
         watch.close()
