@@ -107,7 +107,8 @@ class GgufFacts:
     Sizes of the model are counts, not bytes. The cache of a model with f16 keys and values takes
     `kv_bytes_per_token` for each token of the context (layers that attend to all of it) plus
     `kv_fixed_bytes` whatever the context (sliding windows, recurrent states); both are None
-    when the header does not tell enough.
+    when the header does not tell enough. `feed_forward_length` is the widest layer's, of all experts
+    that one token uses.
     """
 
     architecture: str
@@ -118,6 +119,7 @@ class GgufFacts:
     heads: int | None = None
     kv_heads: int | None = None
     embedding_length: int | None = None
+    feed_forward_length: int | None = None
     key_length: int | None = None
     value_length: int | None = None
     sliding_window: int | None = None

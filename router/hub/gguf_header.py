@@ -247,6 +247,7 @@ def read_facts(
         heads=attention.heads,
         kv_heads=max(attention.kv_heads, default=None),
         embedding_length=fields.of_model("embedding_length"),
+        feed_forward_length=_feed_forward_length(fields),
         key_length=attention.key_length,
         value_length=attention.value_length,
         sliding_window=fields.of_model("attention.sliding_window"),
@@ -259,6 +260,12 @@ def read_facts(
         kv_bytes_per_token=per_token,
         kv_fixed_bytes=fixed,
     )
+
+
+def _feed_forward_length(fields: "_Fields") -> int | None:
+    dense = fields.of_model("feed_forward_length") or 0
+    expert = fields.of_model("expert_feed_forward_length") or 0
+    return max(dense, expert * (fields.of_model("expert_used_count") or 1)) or None
 
 
 class _Fields:
