@@ -175,25 +175,30 @@ async def test_what_others_put_into_the_cache_makes_room_for_an_order(
         assert is_whole(agent.models_dir, model)
 
 
-async def test_sigterm_ends_the_agent_although_a_hook_and_a_reload_hang(
-    tmp_path: Path, hub: FaultyHub
+@pytest.mark.parametrize("hanging", ["command", "engines"])
+async def test_sigterm_ends_the_agent_although_what_it_waits_for_hangs(
+    tmp_path: Path, hub: FaultyHub, hanging: str
 ) -> None:
     model = published(hub, tmp_path / "hub", {"a-Q4_0.gguf": 1_000})
-    silent = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
-    port = silent.sockets[0].getsockname()[1]
+    calls = asyncio.Event()
+    silent = await asyncio.start_server(lambda reader, writer: calls.set(), "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+    begun = tmp_path / "begun"
+    hook = f"import time; open({str(begun)!r}, 'w'); time.sleep(1000)"
+    flags = {
+        "command": ["--after-commit", f'{sys.executable} -c "{hook}"'],
+        "engines": [
+            *("--llama-server-url", url),
+            *("--view-ollama", str(tmp_path / "ollama"), "--ollama-url", url),
+        ],
+    }
     async with FakeRouter() as router:
-        with agent_process(
-            tmp_path / "node",
-            router.address,
-            *("--after-commit", f"{sys.executable} -c 'import time; time.sleep(1000)'"),
-            *("--llama-server-url", f"http://127.0.0.1:{port}"),
-            *("--view-ollama", str(tmp_path / "ollama")),
-            *("--ollama-url", f"http://127.0.0.1:{port}"),
-        ) as agent:
+        with agent_process(tmp_path / "node", router.address, *flags[hanging]) as agent:
             await agent.start()
             session = await router.session()
             session.assign(task(model))
             await session.task("t1", COMPLETED)
+            await until(lambda: begun.exists() or calls.is_set())
             async with asyncio.timeout(10):
                 code = await agent.terminate()
     silent.close()
