@@ -163,6 +163,7 @@ class TaskWatch:
         self._wanted: set[str] = set()
         self._all = asyncio.Event()
         self._more = asyncio.Event()
+        self._began = time.monotonic()
         stub = download_pb2_grpc.DownloadServiceStub(channel)
         self._call = stub.WatchTasks(download_pb2.WatchTasksRequest())
         self._reading = asyncio.create_task(self._read())
@@ -191,7 +192,8 @@ class TaskWatch:
     async def _read(self) -> None:
         async for response in self._call:
             now, task = time.monotonic(), response.task
-            if task.note:
+            # A snapshot shows what was reported before anybody watched.
+            if task.note and float(task.note) > self._began:
                 self.ages.append(now - float(task.note))
             if task.state != common_pb2.TASK_STATE_PENDING and task.task_id not in self.running:
                 self.running[task.task_id] = now
