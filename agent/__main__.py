@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from agent.config import ByteSize, Config, Label, NodeName, host_name, usual_models_dir
+from agent.config import Config, Label, NodeName, host_name, usual_models_dir
 from agent.identity import DamagedIdentity, DataFolderInUse
 from agent.options import disk_options, engine_options, engines
 from agent.store import StoreError
@@ -16,6 +16,7 @@ from protos.daemon import logs
 from protos.daemon.config import daemon_options
 from protos.daemon.listen import is_loopback
 from protos.daemon.ready import version
+from protos.daemon.sizes import ByteSize
 
 _ENV = "LLM_ROUTER_AGENT"
 

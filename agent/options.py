@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from agent.config import ByteSize, Engines
+from agent.config import Engines
+from protos.daemon.sizes import ByteSize
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -53,7 +53,8 @@ _THREADS = 32
 # Streams never end by themselves: they are cut after this grace, well within the drain.
 _GRACE_SECONDS = DRAIN_SECONDS / 4
 # After a crash of the router an offline node's tasks are shown as they were so long ago.
-_KEEP_PROGRESS_SECONDS = 2.0
+_KEEP_PROGRESS_SECONDS = 1.0
+_KEEP_PROGRESS_SHARE = 0.05  # of the time, at most: with very many tasks less often
 
 
 class Router:
@@ -194,12 +195,16 @@ class Router:
         self._database.close()
 
     async def _keep_progress(self) -> None:
+        clock = asyncio.get_running_loop().time
+        pause = _KEEP_PROGRESS_SECONDS
         while True:
-            await asyncio.sleep(_KEEP_PROGRESS_SECONDS)
+            await asyncio.sleep(pause)
+            begun = clock()
             try:
                 await asyncio.to_thread(self._downloads.keep_progress)
             except Exception:  # a full disk is no reason to stop: what moves says so itself
                 log.exception("progress is not kept")
+            pause = max(_KEEP_PROGRESS_SECONDS, (clock() - begun) / _KEEP_PROGRESS_SHARE)
 
 
 def _rpc_server(

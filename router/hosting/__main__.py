@@ -9,6 +9,7 @@ from protos.daemon import logs
 from protos.daemon.config import daemon_options
 from protos.daemon.listen import exposure_warning, require_loopback
 from protos.daemon.ready import version
+from protos.daemon.sizes import ByteSize
 from router.hosting.app import HubOptions, create_app
 from router.hosting.server import Endpoint, serve
 
@@ -63,12 +64,12 @@ log = logs.get_logger("router.hosting")
 )
 @click.option(
     "--max-rate",
-    type=click.IntRange(min=0),
+    type=ByteSize(),
     default=0,
     envvar=f"{ENV}_MAX_RATE",
     show_envvar=True,
     show_default=True,
-    help="Bytes per second for all downloads together; 0 is no limit.",
+    help="Bytes per second for all downloads together, as 500000 or 20MB; 0 is no limit.",
 )
 @daemon_options(ENV)
 @click.version_option(version(), prog_name="llm-router-hub")

@@ -441,7 +441,9 @@ def _facts_key(repo: str, commit: str, variant: Variant) -> str:
 def _asked(query: CatalogQuery) -> tuple[ListingKey, Filter]:
     search, author = " ".join(query.search.split()), query.author.strip()
     if len(search) > _MAX_SEARCH or not search.isprintable():
-        raise InvalidArgument(f"search for up to {_MAX_SEARCH} letters", param="search")
+        raise InvalidArgument(
+            f"a search has at most {_MAX_SEARCH} printable characters", param="search"
+        )
     if author and ("/" in author or len(author) > 96 or not author.isprintable()):
         raise InvalidArgument("an author is the first part of a repository", param="author")
     return ListingKey(search, author, query.sort), Filter.of(query)

@@ -83,11 +83,15 @@ def install(app: FastAPI) -> None:
         )
 
     @app.exception_handler(RequestValidationError)
-    async def validation(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def validation(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         if first["type"] == "json_invalid":
             why, position = first["ctx"]["error"], first["loc"][-1]
             message = f"the body is not valid JSON: {why} at character {position}"
+            return error_response(400, message, "invalid_argument")
+        content_type = request.headers.get("content-type", "")
+        if first["loc"] == ("body",) and "json" not in content_type:
+            message = 'send the body as JSON, with the header "Content-Type: application/json"'
             return error_response(400, message, "invalid_argument")
         place = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
         param = ".".join(place) or None
@@ -95,9 +99,12 @@ def install(app: FastAPI) -> None:
         return error_response(400, message, "invalid_argument", param=param)
 
     @app.exception_handler(HTTPException)
-    async def http(_: Request, error: HTTPException) -> JSONResponse:
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
         code = _CODES.get(error.status_code, "error")
-        answer = error_response(error.status_code, str(error.detail), code)
+        message = str(error.detail)
+        if error.status_code in (404, 405):
+            message = f"no {request.method} at this path: /docs lists what there is"
+        answer = error_response(error.status_code, message, code)
         answer.headers.update(error.headers or {})
         return answer
 

@@ -265,15 +265,17 @@ class Models:
 
 
 def _check(wanted: Registration) -> None:
-    try:
-        names.repo_id(wanted.repo)
-        names.revision(wanted.revision)
-        if wanted.path:
-            names.file_path(wanted.path)
-        if wanted.quantization:
-            names.quantization(wanted.quantization)
-    except names.InvalidName as error:
-        raise InvalidModelName(str(error), param="repo") from None
+    for param, check, text in (
+        ("repo", names.repo_id, wanted.repo),
+        ("revision", names.revision, wanted.revision),
+        ("filename", names.file_path, wanted.path or None),
+        ("repo", names.quantization, wanted.quantization or None),
+    ):
+        try:
+            if text is not None:
+                check(text)
+        except names.InvalidName as error:
+            raise InvalidModelName(str(error), param=param) from None
     if wanted.path and wanted.quantization:
         raise InvalidModelName("name a file or a quantization, not both", param="filename")
     if len(wanted.display_name) > _MAX_DISPLAY_NAME or not wanted.display_name.isprintable():

@@ -132,7 +132,7 @@ def test_flags_beat_the_environment_and_that_the_config_file(
 
 def test_a_download_under_way_is_finished_before_stopping(models: Models, start: Start) -> None:
     content = make_repo(models.folder, "acme/large", {"large.gguf": 3_000_000})["large.gguf"]
-    program = start(str(models.folder), "--port", "0", "--max-rate", "3000000")
+    program = start(str(models.folder), "--port", "0", "--max-rate", "3MB")
 
     with http.stream("GET", f"{program.url}/acme/large/resolve/main/large.gguf") as response:
         parts = response.iter_raw(1000)

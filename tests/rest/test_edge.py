@@ -61,6 +61,21 @@ def test_a_body_that_is_no_request_is_refused(http: httpx.Client, body: bytes) -
     assert (status, code) == (400, "invalid_argument")
 
 
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", ""])
+def test_a_body_of_another_kind_is_told_what_to_send(http: httpx.Client, kind: str) -> None:
+    answer = http.post(REGISTER, content=b'{"repo": "o/r"}', headers={"content-type": kind})
+
+    assert problem(answer) == (400, "invalid_argument")
+    assert "Content-Type: application/json" in answer.json()["error"]["message"]
+
+
+def test_a_path_that_is_none_leads_to_those_that_are(http: httpx.Client) -> None:
+    answer = http.get("/v2/models")
+
+    assert problem(answer) == (404, "not_found")
+    assert "/docs" in answer.json()["error"]["message"]
+
+
 def test_an_unexpected_error_leaks_nothing(
     http: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

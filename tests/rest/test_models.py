@@ -134,6 +134,17 @@ def test_a_registration_says_what_was_registered(http: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
+    ("param", "value"),
+    [("repo", "../x"), ("filename", "../x"), ("revision", "../x"), ("display_name", "\x1b[31m")],
+)
+def test_a_name_that_is_refused_is_named(http: httpx.Client, param: str, value: str) -> None:
+    answer = http.post("/api/models/register", json={"repo": REPO, param: value})
+
+    assert problem(answer) == (400, "invalid_name")
+    assert answer.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
     ("body", "status", "code"),
     [
         ({"repo": "nonsense"}, 400, "invalid_name"),
