@@ -107,8 +107,8 @@ class GgufFacts:
     Sizes of the model are counts, not bytes. The cache of a model with f16 keys and values takes
     `kv_bytes_per_token` for each token of the context (layers that attend to all of it) plus
     `kv_fixed_bytes` whatever the context (sliding windows, recurrent states); both are None
-    when the header does not tell enough. `feed_forward_length` is the widest layer's, of all experts
-    that one token uses.
+    when the header does not tell enough. `feed_forward_length` is that of the widest layer, of all
+    experts together that one token uses.
     """
 
     architecture: str

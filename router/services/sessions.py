@@ -196,7 +196,7 @@ class Sessions:
         fresh = (task_id, path) in session.told
         session.told[task_id, path] = None
         while len(session.told) > _TOLD:
-            del session.told[next(iter(session.told))]
+            session.told.pop(next(iter(session.told)), None)
         pinned = model.manifest
         return self._catalog.file_url(pinned.repo, pinned.commit, path, fresh=fresh)
 

@@ -293,7 +293,7 @@ def test_a_hub_that_does_not_answer_holds_up_no_task(
 ) -> None:
     answer = threading.Event()
 
-    def wait(*_: object) -> FileUrl:
+    def wait(*_: object, **__: object) -> FileUrl:
         answer.wait(20)
         return FileUrl("http://late/", None)
 
