@@ -12,6 +12,7 @@ from agent.config import Config, Label, NodeName, host_name, usual_models_dir
 from agent.identity import DamagedIdentity, DataFolderInUse
 from agent.options import disk_options, engine_options, engines
 from agent.store import StoreError
+from agent.transfer import XetUse
 from protos.daemon import logs
 from protos.daemon.config import daemon_options
 from protos.daemon.listen import is_loopback
@@ -102,6 +103,16 @@ _ENV = "LLM_ROUTER_AGENT"
     help="Disk to keep free, as in 10GiB.",
 )
 @click.option(
+    "--xet",
+    type=click.Choice([use.value for use in XetUse]),
+    default=XetUse.AUTO.value,
+    envvar=f"{_ENV}_XET",
+    show_envvar=True,
+    help="When to fetch through the Hub's Xet storage: auto: only files that the Hub does not "
+    "serve by plain HTTP (above 50 GB); always: wherever "
+    "it is offered; never.",
+)
+@click.option(
     "--hub-url",
     default="https://huggingface.co",
     envvar="HF_ENDPOINT",
@@ -165,6 +176,7 @@ def _config(settings: dict[str, Any]) -> Config:
         max_concurrent=settings["max_concurrent"],
         max_rate=settings["max_rate"] or None,
         reserve_bytes=settings["reserve"],
+        xet=XetUse(settings["xet"]),
         hub_url=settings["hub_url"],
         hf_token=os.environ.get("HF_TOKEN") or None,
         stall_seconds=settings["stall"],

@@ -148,6 +148,7 @@ class _Fetch:
             store,
             TransferOptions(
                 reserve_bytes=config.reserve_bytes,
+                xet=config.xet,
                 stall_seconds=config.stall_seconds,
                 task_id=account_of(order),
             ),

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from agent.transfer import XetUse
 from protos import names
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
@@ -38,6 +39,7 @@ class Config:
     max_concurrent: int
     max_rate: int | None  # None: no limit
     reserve_bytes: int
+    xet: XetUse
     hub_url: str
     hf_token: str | None = field(repr=False)
     stall_seconds: float

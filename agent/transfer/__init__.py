@@ -7,6 +7,7 @@ from agent.transfer.options import TransferOptions
 from agent.transfer.progress import TransferProgress, TransferState
 from agent.transfer.rate import RateLimit
 from agent.transfer.source import SourceUrl
+from agent.transfer.xet import XetUse
 
 __all__ = [
     "Proxies",
@@ -18,4 +19,5 @@ __all__ = [
     "TransferProgress",
     "TransferState",
     "TransferStopped",
+    "XetUse",
 ]

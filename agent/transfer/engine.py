@@ -11,15 +11,21 @@ from agent.transfer.blob import BlobDownload, Log
 from agent.transfer.errors import TransferError, TransferStopped
 from agent.transfer.http import HttpClient
 from agent.transfer.http_source import HttpSource
+from agent.transfer.interrupt import Interrupt, Interrupted
 from agent.transfer.options import TransferOptions
 from agent.transfer.pieces import InOrder
 from agent.transfer.progress import Speed, TransferProgress, TransferState
 from agent.transfer.rate import RateLimit
-from agent.transfer.source import SourceUrl
+from agent.transfer.source import Source, SourceUrl
+from agent.transfer.xet import XET_PIECE_BYTES, XET_STREAMS, XetSource, find_offer
 
 _CLAIM_SECONDS = 0.2
 _SAMPLE_SECONDS = 0.25
 _LEAST_ROOM_BYTES = 1 << 20  # a full disk has to have so much before it is tried again
+
+
+class _XetFailed(Exception):
+    """What is there stays, and the rest comes by plain HTTP."""
 
 
 class Transfer:
@@ -56,6 +62,8 @@ class Transfer:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._keep_partial = True
+        self._interrupt = Interrupt()  # of the thread that called `run`
+        self._without_xet: set[str] = set()  # files that Xet could not bring
         self._settled = BytesFrom()  # of files that are done
         self._blob: BlobDownload | None = None
         self._unfetched = {file.path for file in manifest.files}
@@ -103,6 +111,7 @@ class Transfer:
             self._keep_partial = self._keep_partial and keep_partial
             self._stop.set()
             blob = self._blob
+        self._interrupt.fire("stopped")
         if blob is not None:
             blob.stop()
 
@@ -166,6 +175,8 @@ class Transfer:
                 try:
                     self._fetch(file)
                     return
+                except _XetFailed:
+                    self._without_xet.add(file.path)
                 except StoreError as error:
                     if error.code != "disk_full" or not self._options.wait_for_room:
                         raise
@@ -224,6 +235,7 @@ class Transfer:
 
     def _fetch(self, file: ManifestFile) -> None:
         self._tell(TransferState.DOWNLOADING, "")
+        resolve, xet = self._ways(file)
         for is_last in (False, True):
             partial = self._store.open_partial(
                 self._manifest,
@@ -233,14 +245,9 @@ class Transfer:
             )
             try:
                 self._taken_over.setdefault(file.path, partial.taken_over_bytes)
-                source = HttpSource(
-                    self._client,
-                    lambda: self._resolve(file),
-                    size=file.size_bytes,
-                    sha256=file.sha256,
-                )
-                digests = self._download(file, partial, source)
-                if self._is_right(file, digests, source):
+                http = HttpSource(self._client, resolve, size=file.size_bytes, sha256=file.sha256)
+                digests = self._download(file, partial, xet or http)
+                if self._is_right(file, digests, http.git_object_id):
                     self._store.commit(
                         self._manifest, file, partial, digests, self._options.task_id
                     )
@@ -258,18 +265,46 @@ class Transfer:
                     retryable=False,
                 )
 
-    def _download(self, file: ManifestFile, partial: Partial, source: HttpSource) -> Digests:
+    def _ways(self, file: ManifestFile) -> tuple[Callable[[], SourceUrl], XetSource | None]:
+        """How to learn the file's address, and the Xet source when it is offered and wanted."""
+        if (
+            file.sha256 is None
+            or file.path in self._without_xet
+            or not self._options.xet.wants(file.size_bytes)
+        ):
+            return lambda: self._resolve(file), None
+        try:
+            place = self._resolve(file)
+        except TransferError:
+            return lambda: self._resolve(file), None  # the download tries it again, or fails
+        try:
+            offer = find_offer(self._client, place, self._interrupt)
+        except Interrupted as interrupted:
+            raise TransferStopped from interrupted
+        known = [place]  # the answer serves plain HTTP too
+        xet = None if offer is None else XetSource(offer, file.size_bytes)
+        return lambda: known.pop() if known else self._resolve(file), xet
+
+    def _download(self, file: ManifestFile, partial: Partial, source: Source) -> Digests:
+        options = self._options
+        if isinstance(source, XetSource):
+            options = replace(
+                options,
+                piece_bytes=min(options.piece_bytes, XET_PIECE_BYTES),
+                connections=XET_STREAMS,
+                max_connections=XET_STREAMS,
+            )
         schedule = InOrder(
             source,
             partial.missing(),
             file.size_bytes,
-            self._options.piece_bytes,
-            self._options.connections,
+            options.piece_bytes,
+            options.connections,
         )
         blob = BlobDownload(
             partial,
             schedule,
-            self._options,
+            options,
             self._rate,
             self._log,
             with_git=file.sha256 is None,
@@ -283,12 +318,17 @@ class Transfer:
             blob.stop()
         try:
             digests = blob.run()
-        except (TransferStopped, TransferError, StoreError):
+        except (TransferStopped, TransferError, StoreError) as error:
             if self._keep_partial:
                 with contextlib.suppress(StoreError):  # the first error is the cause
                     partial.flush()
+            if isinstance(error, TransferError) and isinstance(source, XetSource):
+                self._log.warning("Xet does not bring it; trying HTTP", reason=error.message)
+                raise _XetFailed from error
             raise
         finally:
+            if isinstance(source, XetSource):
+                source.close()
             with self._lock:
                 self._blob = None
                 if partial.received.total == file.size_bytes:
@@ -297,11 +337,11 @@ class Transfer:
         assert digests is not None
         return digests
 
-    def _is_right(self, file: ManifestFile, digests: Digests, source: HttpSource) -> bool:
+    def _is_right(self, file: ManifestFile, digests: Digests, git_object_id: str | None) -> bool:
         """Whether the content is the registered one, or, unregistered, the one the Hub names."""
         if file.sha256 is not None:
             return digests.sha256 == file.sha256
-        return source.git_object_id in (None, digests.git_sha1)
+        return git_object_id in (None, digests.git_sha1)
 
     def _settle(self, file: ManifestFile, bytes_from: BytesFrom, sha256: str) -> None:
         with self._lock:

@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+from typing import Protocol
 
 
 class Interrupted(Exception):
@@ -13,6 +14,14 @@ class Interrupted(Exception):
         self.reason = reason
 
 
+class Wakeable(Protocol):
+    """What a thread waits on: a socket, or something that ends as one does."""
+
+    def shutdown(self, how: int, /) -> None:
+        """Lets the waiting thread return, from another one."""
+        ...
+
+
 class Interrupt:
     """Ends whatever its thread waits for on a socket, within moments, without polling.
 
@@ -21,7 +30,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
+        self._socket: Wakeable | None = None
         self._reason: str | None = None
 
     @property
@@ -29,7 +38,7 @@ class Interrupt:
         """Why the thread was interrupted, if it was."""
         return self._reason
 
-    def attach(self, connection: socket.socket) -> None:
+    def attach(self, connection: Wakeable) -> None:
         """The thread will now wait on this socket. Raises `Interrupted` when it should not."""
         with self._lock:
             if self._reason is not None:

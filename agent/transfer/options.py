@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from agent.store.partial import WINDOW_BYTES
 from agent.transfer.http import Proxies
 from agent.transfer.pieces import PIECE_BYTES
+from agent.transfer.xet import XetUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,8 @@ class TransferOptions:
     make a failed try. `reserve_bytes` of disk stay free. `window_bytes` bounds what a kill or power
     loss can cost. When the disk fills on the way a transfer waits, looking for room every
     `room_seconds`; without `wait_for_room` it fails. `task_id` lets a restarted task account for
-    its files where they came from. `tls` None means the system's certificates.
+    its files where they came from. `xet` says when the Hub's Xet storage is used. `tls` None means
+    the system's certificates.
     """
 
     connections: int = 4
@@ -31,5 +33,6 @@ class TransferOptions:
     wait_for_room: bool = True
     room_seconds: float = 2.0
     task_id: str = ""
+    xet: XetUse = XetUse.AUTO
     proxies: Proxies = field(default_factory=Proxies.from_environment)
     tls: ssl.SSLContext | None = None
