@@ -14,7 +14,7 @@ from protos.daemon.logs import get_logger
 from protos.daemon.ready import remove_ready_file, version, write_ready_file
 from protos.daemon.stopping import DRAIN_SECONDS
 from router.config import Config
-from router.hosting.server import Server, listen
+from router.http_server import Server, listen
 from router.hub.catalog import CatalogSettings, HubCatalog
 from router.hub.listings import ListingSettings
 from router.metrics import FleetMetrics, RpcMetrics, exposition

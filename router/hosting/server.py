@@ -1,9 +1,6 @@
 """Runs the Hub as a daemon: listens, says that it is ready, drains on SIGTERM."""
 
 import asyncio
-import contextlib
-import socket
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +11,9 @@ from protos.daemon.listen import address
 from protos.daemon.logs import get_logger
 from protos.daemon.ready import remove_ready_file, write_ready_file
 from protos.daemon.stopping import DRAIN_SECONDS, stop_signals
+from router.http_server import Server, listen
 
 log = get_logger(__name__)
-
-_BACKLOG = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +23,6 @@ class Endpoint:
     host: str
     port: int
     ready_file: Path | None = None
-
-
-class Server(uvicorn.Server):
-    """uvicorn, but the caller decides about signals and learns when it serves."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.serving = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Starts, then sets `serving`."""
-        await super().startup(sockets)
-        self.serving.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leaves the signals to the caller, who exits 0 after a drain."""
-        yield
 
 
 async def serve(app: Starlette, endpoint: Endpoint) -> None:
@@ -78,11 +56,3 @@ async def serve(app: Starlette, endpoint: Endpoint) -> None:
         stopping.cancel()
         started.cancel()
         await running
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket on the first address of the host; raises `OSError`."""
-    bare = host.removeprefix("[").removesuffix("]")
-    found = socket.getaddrinfo(bare, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, _, _, _, place = found[0]
-    return socket.create_server((str(place[0]), int(place[1])), family=family, backlog=_BACKLOG)
