@@ -13,6 +13,7 @@ from router.services.models import Models
 from router.services.nodes import Nodes
 from router.services.watch import Change, Topic, Watchers
 
+_PAUSE_SECONDS = 0.05  # after news of models and nodes, which take many look-ups
 _MANY_NODES = 16
 AnyView = TaskView | ModelView | NodeView
 
@@ -81,6 +82,10 @@ class Feeds:
                     for change in changes:
                         found = many.get(change) or await self._look_up(change.topic, change.key)
                         yield Item(change.topic, change.key, found, change.sequence)
+                    if any(change.topic is not Topic.TASK for change in changes):
+                        # A thousand nodes that settle change one model a thousand times: it is
+                        # looked up and sent once for each pause.
+                        await asyncio.sleep(_PAUSE_SECONDS)
         finally:
             self._open -= 1
 
