@@ -1,13 +1,14 @@
 """A newer commit on the Hub, taken in by real processes."""
 
 import hashlib
+import subprocess
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import scan_cache_dir
 
 from deploy.demo.models import MIB, make_shards
-from tests.e2e.site import Site
+from tests.e2e.site import SCRIPTS, Site, environment
 from tests.support import eventually
 
 REPO = "tiny-org/tiny-llama-GGUF"
@@ -74,3 +75,10 @@ def test_nodes_fetch_only_what_a_newer_commit_changed(site: Site) -> None:
     [cached] = scan_cache_dir(site.models_dir("atlas")).repos
     refs = {revision.commit_hash: set(revision.refs) for revision in cached.revisions}
     assert refs == {outdated["commit"]: set(), outdated["newest_commit"]: {"main"}}
+
+    prune = [str(SCRIPTS / "hf"), "cache", "prune", "--yes", "--cache-dir"]
+    subprocess.run([*prune, str(site.models_dir("atlas"))], check=True, env=environment())
+
+    assert on_node(site) == {
+        shard.name: {hashlib.sha256(shard.read_bytes()).hexdigest()} for shard in shards
+    }
