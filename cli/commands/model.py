@@ -170,6 +170,7 @@ def _show_repo(session: Session, repo_name: str) -> None:
                 ("Commit", repo.commit),
                 ("License", repo.license),
                 ("Gated", "yes" if repo.gating > catalog_pb2.GATING_OPEN else ""),
+                ("Private", "yes" if repo.private else ""),
                 ("Downloads", f"{repo.downloads:,}"),
                 ("Likes", f"{repo.likes:,}"),
                 ("Architecture", repo.facts.architecture),
@@ -451,10 +452,20 @@ def _model_details(one: registration_pb2.Model) -> list[tuple[str, str]]:
             f"about {units.size(one.required_memory_bytes)}" if one.required_memory_bytes else "",
         ),
         ("Architecture", facts.architecture),
+        ("Parameters", f"{facts.parameters:,}" if facts.parameters else ""),
+        ("Layers", f"{facts.layers:,}" if facts.layers else ""),
         ("Context", f"{facts.context_length:,} tokens" if facts.context_length else ""),
+        ("Tokenizer", facts.tokenizer),
+        ("Chat template", _template(one)),
         ("License", facts.license),
         ("Ready on", _nodes(one.ready_node_count)),
     ]
+
+
+def _template(one: registration_pb2.Model) -> str:
+    if one.chat_template:
+        return "its own, set at registration"
+    return "in the file" if one.facts.has_chat_template else ""
 
 
 def _nodes(count: int) -> str:

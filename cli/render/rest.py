@@ -291,6 +291,7 @@ def variant(repo: catalog_pb2.Repo, message: catalog_pb2.Variant) -> Json:
         "downloads": repo.downloads,
         "likes": repo.likes,
         "gated": repo.gating in (catalog_pb2.GATING_AUTO, catalog_pb2.GATING_MANUAL),
+        "private": repo.private,
         "required_memory_bytes": message.required_memory_bytes or None,
         "status": variant_status(message),
     }

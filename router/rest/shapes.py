@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
 from protos import units
-from router.domain.catalog import CatalogRepo, ModelFile
+from router.domain.catalog import CatalogRepo, GgufFacts, ModelFile
 from router.domain.models import Holding, Manifest, Model, ModelView, file_url
 from router.domain.nodes import NodeView
 from router.domain.tasks import NodePlan, Plan, Task, TaskState, TaskView
@@ -138,6 +138,7 @@ class AvailableModel(Shape):
     downloads: int
     likes: int
     gated: bool
+    private: bool
     required_memory_bytes: int | None
     status: Literal["available", "registered", "downloaded"]
 
@@ -160,6 +161,7 @@ class AvailableModel(Shape):
             downloads=repo.downloads,
             likes=repo.likes,
             gated=repo.gating.value != "open",
+            private=repo.private,
             required_memory_bytes=view.required_memory_bytes,
             status=view.status.value,
         )
@@ -229,8 +231,45 @@ class ModelOnNode(Shape):
         )
 
 
+class FactsShape(Shape):
+    """What a GGUF header tells; null where it is silent."""
+
+    architecture: str | None
+    parameters: int | None
+    context_length: int | None
+    layers: int | None
+    heads: int | None
+    kv_heads: int | None
+    embedding_length: int | None
+    experts: int | None
+    experts_used: int | None
+    vocabulary: int | None
+    tokenizer: str | None
+    license: str | None
+    has_chat_template: bool
+
+    @classmethod
+    def of(cls, facts: GgufFacts) -> "FactsShape":
+        """From the facts."""
+        return cls(
+            architecture=facts.architecture or None,
+            parameters=facts.parameters,
+            context_length=facts.context_length,
+            layers=facts.layers,
+            heads=facts.heads,
+            kv_heads=facts.kv_heads,
+            embedding_length=facts.embedding_length,
+            experts=facts.experts,
+            experts_used=facts.experts_used,
+            vocabulary=facts.vocabulary,
+            tokenizer=facts.tokenizer,
+            license=facts.license,
+            has_chat_template=bool(facts.chat_template),
+        )
+
+
 class RegisteredModel(Shape):
-    """A supported model."""
+    """A supported model; `facts` null: its header could not be read."""
 
     name: str
     display_name: str
@@ -244,6 +283,7 @@ class RegisteredModel(Shape):
     required_memory_bytes: int | None
     chat_template: str | None
     files: list[FileShape]
+    facts: FactsShape | None
     created_at: Moment
     ready: bool
     ready_nodes: int
@@ -266,6 +306,7 @@ class RegisteredModel(Shape):
             required_memory_bytes=model.required_memory_bytes,
             chat_template=model.chat_template,
             files=_files(manifest.files, hub_url, manifest.repo, manifest.commit),
+            facts=FactsShape.of(model.facts) if model.facts else None,
             created_at=model.created_at,
             ready=view.ready_nodes > 0,
             ready_nodes=view.ready_nodes,

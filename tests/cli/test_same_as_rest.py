@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from cli.render import rest
-from router.domain.catalog import FileRole, ModelFile
+from router.domain.catalog import FileRole, GgufFacts, ModelFile
 from router.domain.models import Holding, HoldingState, Manifest, Model, ModelStatus, ModelView
 from router.domain.nodes import Gpu, Node, NodeView, Settings
 from router.domain.tasks import (
@@ -106,7 +106,7 @@ def test_a_model_with_more_beside() -> None:
         manifest=manifest,
         required_memory_bytes=None,
         chat_template=None,
-        facts=None,
+        facts=GgufFacts("llama", parameters=7, chat_template="{{ x }}", license="mit"),
         created_at=_MOMENT,
     )
     view = ModelView(model, holdings=(_HOLDING,))
@@ -115,7 +115,7 @@ def test_a_model_with_more_beside() -> None:
 
     answered = _answered(RegisteredModel.of(view, _HUB))
     assert {key: said[key] for key in answered} == answered
-    assert set(said) - set(answered) == {"facts", "manifest_id"}
+    assert set(said) - set(answered) == {"manifest_id"}
 
 
 def test_a_plan() -> None:
