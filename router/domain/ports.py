@@ -16,7 +16,7 @@ from router.domain.catalog import (
 )
 from router.domain.models import Manifest, Model
 from router.domain.nodes import Eviction, Node
-from router.domain.tasks import Order, Task, TaskState
+from router.domain.tasks import Order, Task, TaskMark, TaskState
 
 Clock = Callable[[], datetime]
 
@@ -155,7 +155,7 @@ class Store(Protocol):
     ) -> list[Task]:
         """Tasks that fit every filter given, the newest first."""
 
-    def latest_tasks(self, *, model_name: str = "", node_id: str = "") -> list[Task]:
+    def latest_tasks(self, *, model_name: str = "", node_id: str = "") -> list[TaskMark]:
         """Of each model on each node the newest task, unless that completed or was cancelled."""
 
     def resumable_tasks(self, node_id: str = "") -> list[Task]:

@@ -114,6 +114,16 @@ class Task:
         return self.state in ENDED
 
 
+@dataclass(frozen=True, slots=True)
+class TaskMark:
+    """Where a task stands, in short: for lists that join thousands."""
+
+    task_id: str
+    model_name: str
+    node_id: str
+    state: TaskState
+
+
 def advance(
     task: Task,
     event: Event,

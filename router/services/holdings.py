@@ -7,7 +7,7 @@ from datetime import datetime
 from router.domain.models import Holding, HoldingState, Manifest
 from router.domain.nodes import Inventory
 from router.domain.ports import Store
-from router.domain.tasks import Task, TaskState
+from router.domain.tasks import TaskMark, TaskState
 from router.services.board import Board
 from router.services.presence import Presence
 from router.services.watch import Topic, Watchers
@@ -155,7 +155,7 @@ class Holdings:
         return {} if node is None else {node_id: node.name}
 
 
-def _state(task: Task) -> HoldingState:
+def _state(task: TaskMark) -> HoldingState:
     if task.state is TaskState.FAILED:
         return HoldingState.FAILED
     if task.state in (TaskState.DOWNLOADING, TaskState.VERIFYING):

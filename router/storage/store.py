@@ -10,7 +10,7 @@ from peewee import Field, fn
 
 from router.domain.models import Manifest, Model, ModelStatus
 from router.domain.nodes import Eviction, Node
-from router.domain.tasks import UNFINISHED, Order, OrderTarget, Task, TaskState
+from router.domain.tasks import UNFINISHED, Order, OrderTarget, Task, TaskMark, TaskState
 from router.storage import documents
 from router.storage.database import Database
 from router.storage.tables import (
@@ -192,7 +192,7 @@ class PeeweeStore:
             query = query.where(TaskRow.task_id < before)
         return self._tasks(query.limit(limit) if limit is not None else query)
 
-    def latest_tasks(self, *, model_name: str = "", node_id: str = "") -> list[Task]:
+    def latest_tasks(self, *, model_name: str = "", node_id: str = "") -> list[TaskMark]:
         """Of each model on each node the newest task, unless that completed or was cancelled."""
         newest = TaskRow.select(fn.MAX(TaskRow.task_id)).group_by(
             TaskRow.model_name, TaskRow.node_id
@@ -202,8 +202,12 @@ class PeeweeStore:
         if node_id:
             newest = newest.where(TaskRow.node_id == node_id)
         shown = [state.value for state in (*UNFINISHED, TaskState.FAILED)]
-        query = TaskRow.select().where(TaskRow.task_id.in_(newest) & TaskRow.state.in_(shown))
-        return self._tasks(query)
+        marks = TaskRow.select(TaskRow.task_id, TaskRow.model_name, TaskRow.node_id, TaskRow.state)
+        query = marks.where(TaskRow.task_id.in_(newest) & TaskRow.state.in_(shown))
+        return [
+            TaskMark(task_id, model, node, TaskState(state))
+            for task_id, model, node, state in self._run(query.tuples())
+        ]
 
     def resumable_tasks(self, node_id: str = "") -> list[Task]:
         """The tasks of a node, or of any, whose bytes are to stay, the oldest first."""
