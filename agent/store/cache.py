@@ -211,11 +211,8 @@ class Store:
         for found in self.find(manifest):
             if found.state in (FileState.VERIFIED, FileState.UNVERIFIED):
                 continue
-            set_aside = 0
-            with contextlib.suppress(FileNotFoundError):
-                stat = self._layout.partial(manifest, found.file).lstat()
-                set_aside = min(stat.st_blocks * 512, found.file.size_bytes)
-            needed += found.file.size_bytes - set_aside
+            partial = self._layout.partial(manifest, found.file)
+            needed += found.file.size_bytes - _set_aside(partial, found.file.size_bytes)
         return needed
 
     @contextlib.contextmanager
@@ -285,7 +282,7 @@ class Store:
         self._layout.make_folder(path.parent)
         if file.sha256 is None:
             remove_partial(path)
-        needed = self.needed_bytes(replace(manifest, files=(file,)))
+        needed = file.size_bytes - _set_aside(path, file.size_bytes)
         free = self.free_bytes() - reserve_bytes
         if needed > free:
             raise StoreError(
@@ -567,7 +564,7 @@ class Store:
     def _regular(self, path: Path) -> Path | None:
         """The regular file behind a path, if it is inside the cache."""
         real = Path(os.path.realpath(path))
-        return real if self._layout.contains(real) and real.is_file() else None
+        return real if self._layout.root in real.parents and real.is_file() else None
 
     def _record(self, path: Path) -> Verification | None:
         try:
@@ -626,6 +623,14 @@ def digest_in_name(path: Path) -> str | None:
     """The digest by which huggingface_hub named a blob."""
     is_digest = re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", path.name) is not None
     return path.name if is_digest and path.parent.name == "blobs" else None
+
+
+def _set_aside(partial: Path, size: int) -> int:
+    """How much disk an unfinished file of this size has already."""
+    try:
+        return min(partial.lstat().st_blocks * 512, size)
+    except FileNotFoundError:
+        return 0
 
 
 def _remove_empty(folder: Path, last: Path) -> None:

@@ -88,7 +88,7 @@ class Verified:
         }  # fmt: skip
         temporary = self._path.with_name(f"{self._path.name}.new")
         with temporary.open("w") as file:
-            json.dump(content, file)
+            file.write(json.dumps(content))  # many times faster than json.dump
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self._path)
