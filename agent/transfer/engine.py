@@ -65,6 +65,7 @@ class Transfer:
         self._interrupt = Interrupt()  # of the thread that called `run`
         self._without_xet: set[str] = set()  # files that Xet could not bring
         self._settled = BytesFrom()  # of files that are done
+        self._held = BytesFrom()  # of the unfinished file, while nothing fetches it
         self._blob: BlobDownload | None = None
         self._unfetched = {file.path for file in manifest.files}
         self._fetching = ""  # the path of the file that `_blob` fetches
@@ -123,7 +124,7 @@ class Transfer:
             whole = {self._fetching} if blob and state is TransferState.VERIFYING else set()
             if state is TransferState.VERIFYING and self._unfetched - whole:
                 state = TransferState.DOWNLOADING
-            now = self._settled + (BytesFrom() if blob is None else blob.received())
+            now = self._settled + (self._held if blob is None else blob.received())
             if now.total >= self._shown.total:
                 self._shown = now
             shown = self._shown
@@ -148,7 +149,7 @@ class Transfer:
         while not over.wait(_SAMPLE_SECONDS):
             with self._lock:
                 blob = self._blob
-                now = self._settled + (BytesFrom() if blob is None else blob.received())
+                now = self._settled + (self._held if blob is None else blob.received())
             self._speed.sample(self._from_network(now))
 
     def _look(self) -> None:
@@ -331,6 +332,7 @@ class Transfer:
                 source.close()
             with self._lock:
                 self._blob = None
+                self._held = partial.received
                 if partial.received.total == file.size_bytes:
                     self._unfetched.discard(file.path)
                     self._state = TransferState.VERIFYING
@@ -346,6 +348,7 @@ class Transfer:
     def _settle(self, file: ManifestFile, bytes_from: BytesFrom, sha256: str) -> None:
         with self._lock:
             self._settled = self._settled + bytes_from
+            self._held = BytesFrom()
             self._digests[file.path] = sha256
 
     def _tell(self, state: TransferState, note: str) -> None:
