@@ -265,8 +265,11 @@ class Listings:
         while len(generation.chunks) < depth and not generation.is_complete:
             position = len(generation.chunks)
             generation.add(position, self._next_chunk(generation))
-        known = min(old.most_counted(), self._settings.refreshed_repos)
-        self._prepare(generation, 0, min(known, len(generation)))
+        known = old.most_counted()
+        if known:  # what came to the list has moved the rest, and may stand anywhere
+            known += max(0, len(generation) - len(old))
+        known = min(known, self._settings.refreshed_repos, len(generation))
+        self._prepare(generation, 0, known)
         return generation
 
     def _add_next(self, generation: Generation, position: int) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ from tests.fakes.hub import (
     TruncateAfter,
     garbage_json,
     html_page,
+    make_repo,
     rate_limited,
 )
 from tests.hub.conftest import REPOS, Clock, MakeCatalog
@@ -288,6 +290,25 @@ def test_after_a_restart_with_the_hub_off_the_catalog_still_browses(
     assert all(page.freshness.stale for page in again)
     assert again[-1].total == 24
     assert "no connection" in again[0].freshness.problem
+
+
+def test_a_list_that_grew_is_refreshed_with_what_came_to_it(
+    make_catalog: MakeCatalog, hub: FaultyHub, folder: Path, clock: Clock
+) -> None:
+    catalog = make_catalog(listing=ListingSettings(page=100))
+    catalog.search_variants(BY_DOWNLOADS, 100, 0)
+    make_repo(folder, "late/comer-GGUF", {"l-Q8_0.gguf": 5})
+    clock.pass_by(400)
+    eventually(
+        lambda: catalog.search_variants(BY_DOWNLOADS, 1, 0).freshness.fetched_at == clock.wall()
+    )
+    catalog.close()
+    hub.stop()
+
+    page = make_catalog().search_variants(BY_DOWNLOADS, 100, 0)
+
+    assert page.total == 25
+    assert names(page)[-1] == "hf/late/comer-GGUF/l-Q8_0.gguf"
 
 
 def test_a_vanished_repository_stays_left_out_after_a_restart_with_the_hub_off(
