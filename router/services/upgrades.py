@@ -109,6 +109,8 @@ class Upgrades:
         self._holdings = holdings
         self._watchers = watchers
         self._patience = patience
+        # Shared by all who ask at a time: the Hub is not asked more for being asked about more.
+        self._threads = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="outdated")
         self._pinning = Pinning(catalog, context)
         self._warnings = Warnings(store, presence)
 
@@ -190,14 +192,16 @@ class Upgrades:
     def _ask(self, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], "_Answer"]:
         """The Hub's answer for each repository and revision, or why there is none."""
         deadline = time.monotonic() + self._patience
-        threads = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="outdated")
+        asked = {
+            key: self._threads.submit(self._catalog.repo, *key) for key in dict.fromkeys(wanted)
+        }
         try:
-            asked = {key: threads.submit(self._catalog.repo, *key) for key in dict.fromkeys(wanted)}
             return {
                 key: _outcome(future, deadline - time.monotonic()) for key, future in asked.items()
             }
         finally:
-            threads.shutdown(wait=False, cancel_futures=True)
+            for future in asked.values():
+                future.cancel()
 
     def _refuse_busy(self, model: Model) -> None:
         tasks = self._store.tasks(model_name=model.name, states=UNFINISHED)

@@ -1,6 +1,7 @@
 """Newer commits on the Hub: which models have one, and taking it in."""
 
 import asyncio
+import threading
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from router.domain.errors import (
 )
 from router.domain.models import HoldingState
 from router.domain.tasks import TaskFailure, TaskState
+from router.services.upgrades import Upgrades
 from router.services.watch import Topic
 from tests.fakes.catalog import convertible_repo, digest, gguf_repo, variant
 from tests.services.world import World
@@ -97,14 +99,24 @@ def test_trouble_with_one_model_hides_no_other(world: World) -> None:
 
 def test_a_hub_that_does_not_answer_in_time_is_told_for_its_models(world: World) -> None:
     world.register()
-    world.upgrades._patience = 0.0
     push(world)
-    world.catalog.before_answer = lambda: world.clock.pass_by(1)
+    answer = threading.Event()
+    world.catalog.before_answer = lambda: answer.wait(20)
+    upgrades = Upgrades(
+        world.store,
+        world.catalog,
+        world.models,
+        world.holdings,
+        world.presence,
+        world.watchers,
+        patience=0.05,
+    )
 
-    page = world.upgrades.outdated(0, "")
+    page = upgrades.outdated(0, "")
+    answer.set()
 
-    assert {*page.outdated, *page.unchecked} != set()
-    assert all(one.error.code == "hub_unavailable" for one in page.unchecked)
+    assert page.outdated == ()
+    assert [one.error.code for one in page.unchecked] == ["hub_unavailable"]
 
 
 def test_the_hub_is_asked_once_for_all_models_of_a_repository(world: World) -> None:
