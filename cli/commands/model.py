@@ -122,8 +122,11 @@ def _list_registered(session: Session, search: str, limit: int | None, offset: i
 @with_session
 def show_model(session: Session, name: str) -> None:
     """One supported model; of a bare OWNER/REPO, what the Hub offers there."""
-    reference = _reference(name)
-    if reference.path is None and reference.quantization is None:
+    try:
+        reference = names.model_reference(name)
+    except names.InvalidName:
+        reference = None  # the router says so, as for every command that names a model
+    if reference and reference.path is None and reference.quantization is None:
         _show_repo(session, reference.repo)
         return
     request = registration_pb2.GetModelRequest(model_name=name)

@@ -13,6 +13,7 @@ from router.services.feeds import Feeds, Item, Synced
 from router.services.watch import Topic
 
 _RETRY_MILLISECONDS = 1000
+_MAX_DIGITS = 20
 
 
 class Events:
@@ -54,7 +55,8 @@ class Events:
     def _sequence(self, event_id: str) -> int | None:
         """The sequence of an event of this run of the router."""
         epoch, _, sequence = event_id.partition("-")
-        return int(sequence) if epoch == str(self._epoch) and sequence.isdecimal() else None
+        ours = epoch == str(self._epoch) and sequence.isdecimal() and len(sequence) <= _MAX_DIGITS
+        return int(sequence) if ours else None
 
     def _event(self, item: Item | Synced) -> str:
         identity = f"id: {self._epoch}-{item.sequence}"

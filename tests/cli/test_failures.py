@@ -37,6 +37,19 @@ def test_each_kind_of_refusal_has_its_exit_code_and_a_next_step(
     assert result.stderr.startswith("Error: the reason in words\nNext:  ")
 
 
+@pytest.mark.parametrize("verb", ["show", "remove", "plan"])
+def test_what_no_model_can_be_called_is_not_found_whatever_asks(
+    router: FakeRouter, cli: Cli, verb: str
+) -> None:
+    for call in ("GetModel", "UnregisterModel", "PlanDownload"):
+        router.answers[call] = Refusal(Code.NOT_FOUND, "not registered", "MODEL_NOT_FOUND")
+
+    result = cli("model", verb, "nonsense", *(["--all"] if verb == "plan" else []))
+
+    assert result.exit_code == 3
+    assert result.stderr.startswith("Error: not registered\nNext:  ")
+
+
 def test_a_fleet_without_nodes_is_a_conflict_and_not_an_unreachable_router(
     router: FakeRouter, cli: Cli
 ) -> None:

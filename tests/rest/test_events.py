@@ -119,6 +119,15 @@ def test_whoever_missed_nothing_gets_no_snapshot_and_everybody_else_does(
         assert [event.kind for event in healed] == ["model", "model", "synced"]
 
 
+def test_an_id_as_long_as_a_header_is_no_id(http: httpx.Client) -> None:
+    register(http)
+    with events(http) as stream:
+        epoch = next(event.id for event in stream).partition("-")[0]
+
+    with events(http, f"{epoch}-{'9' * 5000}") as stream:
+        assert next(stream).kind == "model"
+
+
 def test_a_quiet_stream_says_that_it_is_still_there(http: httpx.Client) -> None:
     with events(http) as stream:
         comment = next(event for event in stream if not event.kind)
