@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 
 .PHONY: help
 help: ## lists the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 24
 
 # Two environments' worth of packages in one folder, each installed when it is first needed.
 $(VENV)/bin/python:
@@ -95,8 +95,16 @@ bench-download: $(VENV)/.dev ## one node's download beside curl, aria2c and hf
 	$(BIN)/python -m bench.download
 
 .PHONY: bench-catalog
-bench-catalog: $(VENV)/.dev ## the catalog on a slow and a failing Hub
+bench-catalog: $(VENV)/.dev ## the catalog on a slow Hub
 	$(BIN)/python -m bench.catalog
+
+.PHONY: bench-catalog-failing
+bench-catalog-failing: $(VENV)/.dev ## the catalog on a very slow Hub that fails one call in three
+	$(BIN)/python -m bench.catalog --delay 2 --failing 0.333
+
+.PHONY: bench-memory
+bench-memory: $(VENV)/.demo ## the memory estimate beside real llama.cpp's figures (needs npm)
+	$(BIN)/python -m bench.memory
 
 .PHONY: bench-router
 bench-router: $(VENV)/.dev ## agents, orders, reports and registrations on one router
