@@ -74,7 +74,7 @@ _HINTS = {
     "HUB_GATED": "ask for access on the model's page of the Hub, and give the router a token of "
     "that account (HF_TOKEN)",
     "HUB_UNAVAILABLE": "check the router's way to the Hub (HF_ENDPOINT), then try again",
-    "HUB_RATE_LIMITED": "wait and try again; a token on the router (HF_TOKEN) raises the limit",
+    "HUB_RATE_LIMITED": "a token on the router (HF_TOKEN) raises the limit",
     "TOO_MANY_STREAMS": "close other watches, or raise the router's limit of streams",
 }
 

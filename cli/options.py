@@ -8,7 +8,6 @@ from click.core import ParameterSource
 
 from cli.client import DEFAULT_ADDRESS, Target, parse_address
 from cli.failures import Failure
-from cli.render import units
 from cli.render.output import Output
 from cli.session import Session, Settings
 
@@ -26,24 +25,6 @@ class Address(click.ParamType):  # type: ignore[type-arg]
         """Checks it."""
         try:
             return parse_address(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-class Size(click.ParamType):  # type: ignore[type-arg]
-    """A number of bytes, written as 500MB or 4.5GB; with `rate` also 50MB/s."""
-
-    name = "size"
-
-    def __init__(self, *, rate: bool = False) -> None:
-        self._rate = rate
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Reads it."""
-        if isinstance(value, int):
-            return value
-        try:
-            return units.parse_size(value.removesuffix("/s") if self._rate else value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 

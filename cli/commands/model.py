@@ -10,11 +10,12 @@ import click
 from cli.client import pages
 from cli.commands.following import follow_to_the_end
 from cli.failures import ExitCode, Failure
-from cli.options import Group, Size, with_session
+from cli.options import Group, with_session
 from cli.render import rest, units
 from cli.render.table import Column, Name, Table, details
 from cli.session import Session
 from protos import names
+from protos.daemon.sizes import ByteSize
 from protos.llmrouter.v1 import catalog_pb2, download_pb2, registration_pb2
 
 _LARGEST_PAGE = 1000
@@ -40,8 +41,10 @@ def model() -> None:
 @click.option("--search", metavar="WORDS", default="", help="Words in the name.")
 @click.option("--author", metavar="OWNER", default="", help="Only of this owner.")
 @click.option("--sort", type=click.Choice(list(_SORTS)), help="Descending (trending).")
-@click.option("--min-size", "min_bytes", type=Size(), metavar="SIZE", help="At least, e.g. 500MB.")
-@click.option("--max-size", "max_bytes", type=Size(), metavar="SIZE", help="At most, e.g. 8GB.")
+@click.option(
+    "--min-size", "min_bytes", type=ByteSize(), metavar="SIZE", help="At least, e.g. 500MB."
+)
+@click.option("--max-size", "max_bytes", type=ByteSize(), metavar="SIZE", help="At most: 8GB.")
 @click.option("--quant", "quantization", metavar="QUANT", default="", help="Only e.g. Q4_K_M.")
 @click.option("--limit", type=click.IntRange(1, 100), help="So many (20; --registered: all).")
 @click.option("--offset", type=click.IntRange(0), default=0, help="After so many.")

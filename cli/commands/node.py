@@ -3,11 +3,12 @@
 import click
 
 from cli.client import pages
-from cli.options import Group, Size, with_session
+from cli.options import Group, with_session
 from cli.render import rest, units
 from cli.render.table import Column, Table, details
 from cli.session import Session
 from protos import names
+from protos.daemon.sizes import ByteSize
 from protos.llmrouter.v1 import node_pb2
 
 _LARGEST_PAGE = 1000
@@ -51,7 +52,7 @@ def show_node(session: Session, name: str) -> None:
 @click.argument("name", metavar="NODE")
 @click.option(
     "--max-rate",
-    type=Size(rate=True),
+    type=ByteSize(),
     metavar="RATE",
     help="Bytes per second over all its downloads, for example 50MB; 0: no limit.",
 )

@@ -1,16 +1,13 @@
-"""Sizes, rates, spans and moments as people write and read them. Sizes are decimal: 1 GB is 10⁹."""
+"""Sizes, rates, spans and moments as people read them. Sizes are decimal: 1 GB is 10⁹."""
 
 import math
-import re
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from protos.units import STEPS, rate, size
 
-__all__ = ["age", "parse_size", "plain", "rate", "share", "size", "size_of", "span"]
-
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgtp])(i?)b?|b)?", re.IGNORECASE)
+__all__ = ["age", "plain", "rate", "share", "size", "size_of", "span"]
 
 
 def size_of(done: int, total: int) -> str:
@@ -19,19 +16,6 @@ def size_of(done: int, total: int) -> str:
     unit = whole.split(" ")[1]
     part = f"{done / 1000 ** STEPS.index(unit):.1f}" if unit != "B" else str(done)
     return f"{part} / {whole}"
-
-
-def parse_size(text: str) -> int:
-    """Reads "4GB", "500 MB", "1.5g", "2GiB" or a plain number of bytes.
-
-    Raises ValueError for anything else.
-    """
-    match = _SIZE.fullmatch(text.strip())
-    if not match:
-        raise ValueError(f'"{text}" is not a size: write for example 500MB, 4.5GB or 2GiB')
-    number, letter, binary = match.groups()
-    power = "kmgtp".index(letter.lower()) + 1 if letter else 0
-    return int(float(number) * (1024 if binary else 1000) ** power)
 
 
 def span(seconds: float) -> str:

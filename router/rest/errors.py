@@ -37,6 +37,8 @@ _STATUSES: tuple[tuple[type[DomainError], int], ...] = (
     (PermissionDenied, 403),
     (Unavailable, 503),
 )
+# What a request carries under another name over HTTP.
+_PARAMS = {"request_id": "Idempotency-Key"}
 _CODES = {
     400: "invalid_argument",
     403: "forbidden",
@@ -78,7 +80,7 @@ def install(app: FastAPI) -> None:
             status_of(error),
             error.message,
             error.code,
-            param=error.param,
+            param=_PARAMS.get(error.param or "", error.param),
             retry_after=error.retry_after,
         )
 

@@ -26,26 +26,6 @@ def test_a_size_is_decimal_with_one_digit(count: int, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "count"),
-    [
-        ("17", 17),
-        ("500MB", 500_000_000),
-        ("4.5 gb", 4_500_000_000),
-        ("2GiB", 2 << 30),
-        ("1k", 1000),
-    ],
-)
-def test_a_size_is_read_as_people_write_it(text: str, count: int) -> None:
-    assert units.parse_size(text) == count
-
-
-@pytest.mark.parametrize("text", ["", "GB", "-1", "1 XB", "1e3", "1.GB", "nan"])
-def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a size"):
-        units.parse_size(text)
-
-
-@pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0s"), (0.2, "1s"), (59, "59s"), (61, "1m01s"), (3_661, "1h01m"), (90_000, "1d01h")],
 )
