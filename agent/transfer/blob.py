@@ -19,8 +19,7 @@ from agent.transfer.source import Cause, RangesIgnored, SourceFailure
 from agent.transfer.tries import Tries
 from agent.transfer.width import Width
 
-# The best size measured: larger buffers fall out of the processor's cache (ADR 2).
-_BUFFER_BYTES = 128 << 10
+_BUFFER_BYTES = 256 << 10  # what a read over TLS fills (ADR 2)
 _TICK_SECONDS = 0.1
 _FLUSH_SECONDS = 1.0
 _SILENCE_SECONDS = 3.0
