@@ -291,7 +291,8 @@ class FakeApi:
 @contextmanager
 def serving(api: FakeApi) -> Iterator[FakeApi]:
     """Serves on a free port of loopback; sets `api.url`."""
-    config = uvicorn.Config(api.app(), port=0, log_level="warning", timeout_graceful_shutdown=2)
+    # `log_config=None`: uvicorn's own would take its loggers from the tests that follow.
+    config = uvicorn.Config(api.app(), port=0, log_config=None, timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)
     listener = config.bind_socket()
     started = threading.Event()

@@ -63,7 +63,7 @@ export function nodeRow() {
 
   let task = null;
   let verb = null;
-  let busy = false; // an action is under way
+  let asked = null; // the verb that the router has not answered yet
 
   function update({ place, model }) {
     task = place.task;
@@ -103,16 +103,17 @@ export function nodeRow() {
     setHidden(main, !verb, root);
   }
 
-  // Not `disabled` meanwhile: that would take the keyboard's focus away.
+  // Not `disabled` meanwhile: that would take the keyboard's focus away. Another verb passes: its
+  // button may be shown by an event that came before the answer.
   async function act(wanted) {
-    if (busy) return;
-    busy = true;
+    if (asked === wanted) return;
+    asked = wanted;
     try {
       await api.task(task.id, wanted);
     } catch (error) {
       toasts.bad(error.message);
     } finally {
-      busy = false;
+      if (asked === wanted) asked = null;
     }
   }
 
