@@ -21,8 +21,8 @@ from agent.transfer.interrupt import Interrupt
 
 _MAX_HEAD_BYTES = 64 << 10
 _MAX_DRAINED_BYTES = 64 << 10
-# The best sizes measured. Larger reads fall out of the processor's cache; over TLS each read costs
-# more, and larger ones are worth it (ADR 2).
+# Larger plain reads were slower: they fall out of the processor's cache. Over TLS each read costs
+# more, so fewer of them are likely better; measurements are too noisy to prove it (ADR 2).
 _PLAIN_BYTES = 128 << 10
 _RECORDS_BYTES = 256 << 10
 _IDLE_SECONDS = 20.0

@@ -67,7 +67,7 @@ class Cause(Enum):
     The counts start again whenever bytes arrive.
     """
 
-    UNAVAILABLE = ("source_unavailable", 8)  # refused, reset, cut short, 5xx, no such host
+    UNAVAILABLE = ("source_unavailable", 32)  # refused, reset, cut short, 5xx, no such host
     LIMITED = ("source_rate_limited", 8)  # 429, 503 with Retry-After
     UNTRUSTED = ("source_untrusted", 1)  # its certificate is not one that this node trusts
     STALLED = ("stalled", 5)  # connected, and silent

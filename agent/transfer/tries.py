@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from agent.transfer.source import Cause, SourceFailure
 
-_LONGEST_SECONDS = 30.0
+# With the default of 0.5 s no wait is longer than about 10 s: a source that is back is soon used.
+_LONGEST_WAIT = 20  # times the first
 
 
 class Tries:
@@ -48,7 +49,7 @@ class Tries:
         count = self._counts[cause]
         if count >= cause.tries:
             return None
-        wait = min(_LONGEST_SECONDS, self._backoff_seconds * 2.0 ** max(0, count - 1))
+        wait = self._backoff_seconds * min(_LONGEST_WAIT, 2.0 ** max(0, count - 1))
         return max(wait * (0.5 + self._random()), failure.wait_seconds or 0.0)
 
 
