@@ -16,27 +16,20 @@ from router.rest.events import Events
 from router.rest.guard import Guard
 from router.rest.head import Head
 from router.rest.pages import Pages
-from router.rest.shapes import (
-    AvailableModels,
-    DownloadRequest,
-    ErrorAnswer,
-    Health,
+from router.rest.shapes.base import ErrorAnswer, Health
+from router.rest.shapes.catalog import AvailableModels
+from router.rest.shapes.downloads import DownloadRequest, PlanShape, TaskIds, TaskPage, TaskShape
+from router.rest.shapes.models import (
     ManifestShape,
-    NodeList,
-    NodeShape,
     OpenAiList,
     OpenAiModel,
-    OutdatedModels,
-    PlanShape,
     Registered,
     RegisteredModel,
     RegisteredModels,
     RegisterRequest,
-    TaskIds,
-    TaskPage,
-    TaskShape,
-    UpgradedModel,
 )
+from router.rest.shapes.nodes import NodeList, NodeShape
+from router.rest.shapes.upgrades import OutdatedModels, UpgradedModel
 from router.services.catalog import CatalogBrowser
 from router.services.downloads import Downloads
 from router.services.models import Models, Registration

@@ -8,7 +8,9 @@ from contextlib import aclosing
 from router.domain.models import ModelView
 from router.domain.nodes import NodeView
 from router.domain.tasks import TaskView
-from router.rest.shapes import NodeShape, RegisteredModel, TaskShape
+from router.rest.shapes.downloads import TaskShape
+from router.rest.shapes.models import RegisteredModel
+from router.rest.shapes.nodes import NodeShape
 from router.services.feeds import Feeds, Item, Synced
 from router.services.watch import Topic
 

@@ -20,7 +20,9 @@ from router.domain.tasks import (
     TaskView,
     Verdict,
 )
-from router.rest.shapes import NodeShape, PlanShape, RegisteredModel, TaskShape
+from router.rest.shapes.downloads import PlanShape, TaskShape
+from router.rest.shapes.models import RegisteredModel
+from router.rest.shapes.nodes import NodeShape
 from router.rpc import convert
 
 _HUB = "https://hub.example"
