@@ -14,6 +14,7 @@ from agent.store.origin import BytesFrom, Origin
 from agent.store.spans import Spans
 
 WINDOW_BYTES = 64 << 20
+_NOBODY = 1 << 63  # more bytes than any file has
 
 
 class Partial:
@@ -40,6 +41,9 @@ class Partial:
         self._from = BytesFrom()
         self._unflushed: dict[int, Range] = {}  # by end, so that a following write extends it
         self._unflushed_bytes = 0
+        # What the hashing and the flushing thread wait for, so that no other write wakes them.
+        self._wanted_frontier = _NOBODY
+        self._wanted_unflushed = _NOBODY
         self._abandoned = False
         self._users = 0  # threads inside a read or write, for which `close` waits
         self._descriptor = -1
@@ -119,7 +123,11 @@ class Partial:
             self._unflushed[end] = Range(start, end, origin)
             self._unflushed_bytes += len(data)
             self._count(offset, end, origin)
-            self._changed.notify_all()
+            if (
+                self._spans.frontier > self._wanted_frontier
+                or self._unflushed_bytes >= self._wanted_unflushed
+            ):
+                self._changed.notify_all()
             while self._unflushed_bytes >= self._window and not self._abandoned:
                 self._changed.wait()
 
@@ -134,19 +142,26 @@ class Partial:
             self._leave()
 
     def wait_frontier(self, beyond: int, timeout: float) -> int:
-        """Waits until the frontier is beyond a position, or for `timeout`; returns the frontier."""
+        """Waits until the frontier is beyond a position, or for `timeout`; returns the frontier.
+
+        For one thread at a time, as is `wait_unflushed`.
+        """
         with self._changed:
+            self._wanted_frontier = beyond
             self._changed.wait_for(
                 lambda: self._spans.frontier > beyond or self._abandoned, timeout
             )
+            self._wanted_frontier = _NOBODY
             return self._spans.frontier
 
     def wait_unflushed(self, at_least: int, timeout: float) -> int:
         """Waits until so many bytes need a flush, or for `timeout`; returns how many do."""
         with self._changed:
+            self._wanted_unflushed = at_least
             self._changed.wait_for(
                 lambda: self._unflushed_bytes >= at_least or self._abandoned, timeout
             )
+            self._wanted_unflushed = _NOBODY
             return self._unflushed_bytes
 
     def flush(self) -> None:
