@@ -94,17 +94,16 @@ def test_a_killed_agent_resumes_and_the_hub_serves_little_twice(site: Site) -> N
     site.client.post("/api/models/register", json={"repo": REPO, "filename": FILE})
     [task_id] = order(site, "atlas")
     wait_until_downloading(site, task_id, beyond=0.6)
-    before = site.task(task_id)["bytes_done"]
 
     kill(agent)
     site.wait_for_node("atlas", "offline")
+    served = site.bytes_served(FILE)
     site.start_agent("atlas")
     wait_until_completed(site, task_id)
 
     assert digest(arrived(site, "atlas", FILE)) == digest(file)
     assert site.task(task_id)["attempt"] == 1
-    # Had it started over, the hub would have served all of `before` a second time.
-    assert site.bytes_served(FILE) < file.stat().st_size + before
+    assert site.bytes_served(FILE) - served < file.stat().st_size  # it did not start over
 
 
 def test_a_killed_router_loses_nothing_and_the_agent_goes_on(site: Site) -> None:
@@ -125,7 +124,7 @@ def test_a_killed_router_loses_nothing_and_the_agent_goes_on(site: Site) -> None
 
     wait_until_completed(site, task_id)
     assert digest(arrived(site, "atlas", FILE)) == digest(file)
-    assert site.bytes_served(FILE) < file.stat().st_size + MIB
+    assert site.bytes_served(FILE) < 1.5 * file.stat().st_size  # nor did the agent start over
     [listed] = site.get("/v1/models")["data"]
     assert (listed["id"], listed["ready"]) == (NAME, True)
 
