@@ -69,14 +69,12 @@ def _bounded(receive: Receive) -> Receive:
 
 
 def _with_headers(send: Send) -> Send:
-    async def sending(message: dict[str, object]) -> None:
+    async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = message.setdefault("headers", [])
-            assert isinstance(headers, list)
-            headers += _SECURITY_HEADERS
+            message["headers"] = [*message.get("headers", ()), *_SECURITY_HEADERS]
         await send(message)
 
-    return sending  # type: ignore[return-value]
+    return sending
 
 
 _SECURITY_HEADERS = [

@@ -38,6 +38,7 @@ class Database:
         self._peewee = _sqlite(path)
         self._lock = threading.RLock()
         self._depth = 0
+        self._writer = 0  # the thread whose transaction is open, while `_depth` is not 0
         self._after_commit: list[Callable[[], None]] = []
         try:
             with self._peewee.connection_context():
@@ -60,6 +61,7 @@ class Database:
         """
         with self._lock:
             self._depth += 1
+            self._writer = threading.get_ident()
             before = len(self._after_commit)
             try:
                 with self._peewee.atomic():
@@ -76,7 +78,7 @@ class Database:
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Runs `callback` once the present transaction is durable; at once outside of one."""
-        if self._depth and self._owned():
+        if self._depth and self._writer == threading.get_ident():
             self._after_commit.append(callback)
         else:
             callback()
@@ -86,9 +88,6 @@ class Database:
         with self._lock:
             self._peewee.close()
             os.close(self._held)
-
-    def _owned(self) -> bool:
-        return bool(self._lock._is_owned())  # type: ignore[attr-defined]
 
 
 def _path(url: str) -> Path:

@@ -212,9 +212,7 @@ class PeeweeStore:
     def resumable_tasks(self, node_id: str = "") -> list[Task]:
         """The tasks of a node, or of any, whose bytes are to stay, the oldest first."""
         shown = [state.value for state in (*UNFINISHED, TaskState.FAILED)]
-        query = TaskRow.select().where(
-            TaskRow.state.in_(shown) | (TaskRow.keep_partial == True)  # noqa: E712
-        )
+        query = TaskRow.select().where(TaskRow.state.in_(shown) | TaskRow.keep_partial)
         if node_id:
             query = query.where(TaskRow.node_id == node_id)
         return self._tasks(query.order_by(TaskRow.task_id))

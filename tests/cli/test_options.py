@@ -101,7 +101,10 @@ def test_grpcurl_of_a_download_names_target_and_nodes(router: FakeRouter, cli: C
     )
 
 
-@pytest.mark.skipif(not shutil.which("grpcurl"), reason="grpcurl is not installed")
+@pytest.mark.skipif(
+    not shutil.which("grpcurl"),
+    reason="needs grpcurl: go install github.com/fullstorydev/grpcurl/cmd/grpcurl@latest",
+)
 def test_the_printed_grpcurl_command_does_what_the_command_does(
     router: FakeRouter, cli: Cli
 ) -> None:
