@@ -10,6 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 NAMES = "protos.names"
 UNITS = "protos.units"
+PIECES = "protos.pieces"
+TICKETS = "protos.tickets"
 MESSAGES = "protos.llmrouter"
 DAEMON = "protos.daemon"
 
@@ -18,6 +20,8 @@ DAEMON = "protos.daemon"
 ALLOWED: dict[str, set[str]] = {
     "protos.names": set(),
     "protos.units": set(),
+    "protos.pieces": set(),
+    "protos.tickets": set(),
     "protos.llmrouter": set(),
     "protos.daemon": set(),
     "protos": set(),
@@ -27,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "router.hub": {NAMES, DAEMON, "router.domain"},
     "router.http_server": set(),
     "router.hosting": {NAMES, DAEMON, "router.domain", "router.http_server", "router.hub"},
-    "router.services": {NAMES, UNITS, "router.domain"},
+    "router.services": {NAMES, UNITS, PIECES, TICKETS, "router.domain"},
     "router.metrics": {DAEMON},
     "router.config": set(),
     "router.rpc": {MESSAGES, DAEMON, "router.domain", "router.services", "router.metrics"},
@@ -45,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
         "router.storage",
     },
     "router.__main__": {DAEMON, "router.app", "router.config", "router.rpc", "router.storage"},
-    "agent": {NAMES, MESSAGES, DAEMON},
+    "agent": {NAMES, PIECES, TICKETS, MESSAGES, DAEMON},
     "cli": {NAMES, UNITS, MESSAGES, DAEMON},
 }
 # Libraries that one room of the router alone knows.

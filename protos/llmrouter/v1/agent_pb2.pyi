@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from protos.llmrouter.v1 import common_pb2 as _common_pb2
 from protos.llmrouter.v1 import node_pb2 as _node_pb2
 import builtins as _builtins
@@ -22,6 +23,39 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _PieceResult:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PieceResultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PieceResult.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PIECE_RESULT_UNSPECIFIED: _PieceResult.ValueType  # 0
+    PIECE_RESULT_GOT: _PieceResult.ValueType  # 1
+    """It is on the node's disk, its digest was right if one was given."""
+    PIECE_RESULT_UNREACHABLE: _PieceResult.ValueType  # 2
+    """The holder could not be reached at any address."""
+    PIECE_RESULT_FAILED: _PieceResult.ValueType  # 3
+    """The holder answered and did not send it: refused, cut short, stalled."""
+    PIECE_RESULT_WRONG: _PieceResult.ValueType  # 4
+    """The holder sent other bytes."""
+    PIECE_RESULT_RETURNED: _PieceResult.ValueType  # 5
+    """The node does not want it any more (it came another way, or the task was stopped)."""
+
+class PieceResult(_PieceResult, metaclass=_PieceResultEnumTypeWrapper): ...
+
+PIECE_RESULT_UNSPECIFIED: PieceResult.ValueType  # 0
+PIECE_RESULT_GOT: PieceResult.ValueType  # 1
+"""It is on the node's disk, its digest was right if one was given."""
+PIECE_RESULT_UNREACHABLE: PieceResult.ValueType  # 2
+"""The holder could not be reached at any address."""
+PIECE_RESULT_FAILED: PieceResult.ValueType  # 3
+"""The holder answered and did not send it: refused, cut short, stalled."""
+PIECE_RESULT_WRONG: PieceResult.ValueType  # 4
+"""The holder sent other bytes."""
+PIECE_RESULT_RETURNED: PieceResult.ValueType  # 5
+"""The node does not want it any more (it came another way, or the task was stopped)."""
+Global___PieceResult: _TypeAlias = PieceResult  # noqa: Y015
+
 @_typing.final
 class ConnectRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -30,6 +64,8 @@ class ConnectRequest(_message.Message):
     REPORT_FIELD_NUMBER: _builtins.int
     INVENTORY_FIELD_NUMBER: _builtins.int
     FILE_URL_REQUEST_FIELD_NUMBER: _builtins.int
+    PIECE_NEWS_FIELD_NUMBER: _builtins.int
+    PIECE_DIGESTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -38,6 +74,10 @@ class ConnectRequest(_message.Message):
     def inventory(self) -> Global___Inventory: ...
     @_builtins.property
     def file_url_request(self) -> Global___FileUrlRequest: ...
+    @_builtins.property
+    def piece_news(self) -> Global___PieceNews: ...
+    @_builtins.property
+    def piece_digests(self) -> Global___PieceDigests: ...
     def __init__(
         self,
         *,
@@ -45,12 +85,14 @@ class ConnectRequest(_message.Message):
         report: Global___Report | None = ...,
         inventory: Global___Inventory | None = ...,
         file_url_request: Global___FileUrlRequest | None = ...,
+        piece_news: Global___PieceNews | None = ...,
+        piece_digests: Global___PieceDigests | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "file_url_request", b"file_url_request", "hello", b"hello", "inventory", b"inventory", "report", b"report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "file_url_request", b"file_url_request", "hello", b"hello", "inventory", b"inventory", "piece_digests", b"piece_digests", "piece_news", b"piece_news", "report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "file_url_request", b"file_url_request", "hello", b"hello", "inventory", b"inventory", "report", b"report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "file_url_request", b"file_url_request", "hello", b"hello", "inventory", b"inventory", "piece_digests", b"piece_digests", "piece_news", b"piece_news", "report", b"report"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "report", "inventory", "file_url_request"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "report", "inventory", "file_url_request", "piece_news", "piece_digests"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -63,24 +105,36 @@ class ConnectResponse(_message.Message):
     WELCOME_FIELD_NUMBER: _builtins.int
     ASSIGNMENT_FIELD_NUMBER: _builtins.int
     FILE_URL_RESULT_FIELD_NUMBER: _builtins.int
+    PIECE_GRANTS_FIELD_NUMBER: _builtins.int
+    DIGEST_REQUEST_FIELD_NUMBER: _builtins.int
+    LINE_SHARE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
     def assignment(self) -> Global___Assignment: ...
     @_builtins.property
     def file_url_result(self) -> Global___FileUrlResult: ...
+    @_builtins.property
+    def piece_grants(self) -> Global___PieceGrants: ...
+    @_builtins.property
+    def digest_request(self) -> Global___DigestRequest: ...
+    @_builtins.property
+    def line_share(self) -> Global___LineShare: ...
     def __init__(
         self,
         *,
         welcome: Global___Welcome | None = ...,
         assignment: Global___Assignment | None = ...,
         file_url_result: Global___FileUrlResult | None = ...,
+        piece_grants: Global___PieceGrants | None = ...,
+        digest_request: Global___DigestRequest | None = ...,
+        line_share: Global___LineShare | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "command", b"command", "file_url_result", b"file_url_result", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "command", b"command", "digest_request", b"digest_request", "file_url_result", b"file_url_result", "line_share", b"line_share", "piece_grants", b"piece_grants", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "command", b"command", "file_url_result", b"file_url_result", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "command", b"command", "digest_request", b"digest_request", "file_url_result", b"file_url_result", "line_share", b"line_share", "piece_grants", b"piece_grants", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["welcome", "assignment", "file_url_result"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["welcome", "assignment", "file_url_result", "piece_grants", "digest_request", "line_share"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -124,6 +178,8 @@ class Hello(_message.Message):
     MAX_CONCURRENT_FIELD_NUMBER: _builtins.int
     RESERVE_BYTES_FIELD_NUMBER: _builtins.int
     INSTANCE_FIELD_NUMBER: _builtins.int
+    PEER_ADDRESSES_FIELD_NUMBER: _builtins.int
+    MAX_UPLOAD_RATE_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """Lower-case letters, digits, hyphens; made once by the node, and kept in its data folder."""
     name: _builtins.str
@@ -139,10 +195,18 @@ class Hello(_message.Message):
     reserve_bytes: _builtins.int
     instance: _builtins.str
     """Chosen at random when the agent starts: the same value means the same process."""
+    max_upload_rate_bytes_per_second: _builtins.int
+    """What the agent's flag says for bytes to other nodes. 0: no limit."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
     def gpus(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Gpu]: ...
+    @_builtins.property
+    def peer_addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where the node serves pieces, as "host:port" or "[v6]:port", the likeliest first. Empty: it
+        serves none. The router adds the address that it sees the node under.
+        """
+
     def __init__(
         self,
         *,
@@ -158,10 +222,12 @@ class Hello(_message.Message):
         max_concurrent: _builtins.int = ...,
         reserve_bytes: _builtins.int = ...,
         instance: _builtins.str = ...,
+        peer_addresses: _abc.Iterable[_builtins.str] | None = ...,
+        max_upload_rate_bytes_per_second: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_free_bytes", b"disk_free_bytes", "disk_total_bytes", b"disk_total_bytes", "gpus", b"gpus", "instance", b"instance", "labels", b"labels", "max_concurrent", b"max_concurrent", "max_rate_bytes_per_second", b"max_rate_bytes_per_second", "memory_bytes", b"memory_bytes", "name", b"name", "node_id", b"node_id", "reserve_bytes", b"reserve_bytes", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_free_bytes", b"disk_free_bytes", "disk_total_bytes", b"disk_total_bytes", "gpus", b"gpus", "instance", b"instance", "labels", b"labels", "max_concurrent", b"max_concurrent", "max_rate_bytes_per_second", b"max_rate_bytes_per_second", "max_upload_rate_bytes_per_second", b"max_upload_rate_bytes_per_second", "memory_bytes", b"memory_bytes", "name", b"name", "node_id", b"node_id", "peer_addresses", b"peer_addresses", "reserve_bytes", b"reserve_bytes", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -432,10 +498,13 @@ class Welcome(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     REPORT_INTERVAL_FIELD_NUMBER: _builtins.int
+    PEER_KEY_FIELD_NUMBER: _builtins.int
     session: _builtins.int
     """Grows with each stream of this node."""
     epoch: _builtins.int
     """Grows with each start of the router: an older router's words are recognised."""
+    peer_key: _builtins.bytes
+    """The secret that nodes of this fleet sign their requests to one another with. Not for logs."""
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
         """Report at least so often."""
@@ -451,10 +520,11 @@ class Welcome(_message.Message):
         epoch: _builtins.int = ...,
         heartbeat_interval: _duration_pb2.Duration | None = ...,
         report_interval: _duration_pb2.Duration | None = ...,
+        peer_key: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "report_interval", b"report_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "report_interval", b"report_interval", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "peer_key", b"peer_key", "report_interval", b"report_interval", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -471,10 +541,13 @@ class Assignment(_message.Message):
     EVICTIONS_FIELD_NUMBER: _builtins.int
     KEEP_PARTIALS_FIELD_NUMBER: _builtins.int
     MAX_RATE_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    MAX_UPLOAD_RATE_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Grows with every change; of two, the larger counts."""
     max_rate_bytes_per_second: _builtins.int
     """Bytes per second over all downloads, set by an operator. Unset: the agent's own flag."""
+    max_upload_rate_bytes_per_second: _builtins.int
+    """Bytes per second to other nodes, set by an operator. Unset: the agent's own flag."""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskAssignment]:
         """Unfinished tasks. One that runs and is no longer listed is to stop."""
@@ -497,14 +570,20 @@ class Assignment(_message.Message):
         evictions: _abc.Iterable[Global___Eviction] | None = ...,
         keep_partials: _abc.Iterable[_common_pb2.Manifest] | None = ...,
         max_rate_bytes_per_second: _builtins.int | None = ...,
+        max_upload_rate_bytes_per_second: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_rate_bytes_per_second", b"_max_rate_bytes_per_second", "max_rate_bytes_per_second", b"max_rate_bytes_per_second"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_rate_bytes_per_second", b"_max_rate_bytes_per_second", "_max_upload_rate_bytes_per_second", b"_max_upload_rate_bytes_per_second", "max_rate_bytes_per_second", b"max_rate_bytes_per_second", "max_upload_rate_bytes_per_second", b"max_upload_rate_bytes_per_second"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_rate_bytes_per_second", b"_max_rate_bytes_per_second", "evictions", b"evictions", "keep_partials", b"keep_partials", "max_rate_bytes_per_second", b"max_rate_bytes_per_second", "revision", b"revision", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_rate_bytes_per_second", b"_max_rate_bytes_per_second", "_max_upload_rate_bytes_per_second", b"_max_upload_rate_bytes_per_second", "evictions", b"evictions", "keep_partials", b"keep_partials", "max_rate_bytes_per_second", b"max_rate_bytes_per_second", "max_upload_rate_bytes_per_second", b"max_upload_rate_bytes_per_second", "revision", b"revision", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_rate_bytes_per_second: _TypeAlias = _typing.Literal["max_rate_bytes_per_second"]  # noqa: Y015
     _WhichOneofArgType__max_rate_bytes_per_second: _TypeAlias = _typing.Literal["_max_rate_bytes_per_second", b"_max_rate_bytes_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__max_upload_rate_bytes_per_second: _TypeAlias = _typing.Literal["max_upload_rate_bytes_per_second"]  # noqa: Y015
+    _WhichOneofArgType__max_upload_rate_bytes_per_second: _TypeAlias = _typing.Literal["_max_upload_rate_bytes_per_second", b"_max_upload_rate_bytes_per_second"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_rate_bytes_per_second) -> _WhichOneofReturnType__max_rate_bytes_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_upload_rate_bytes_per_second) -> _WhichOneofReturnType__max_upload_rate_bytes_per_second | None: ...
 
 Global___Assignment: _TypeAlias = Assignment  # noqa: Y015
 
@@ -517,12 +596,17 @@ class TaskAssignment(_message.Message):
     MANIFEST_FIELD_NUMBER: _builtins.int
     PAUSED_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     attempt: _builtins.int
     paused: _builtins.bool
     """Keep what is there and fetch nothing."""
     priority: _builtins.int
     """Larger goes first; of two equal ones, the one listed first."""
+    hold: _builtins.str
+    """Not empty: keep what is there and fetch nothing for now, because of this (for a person, for
+    example "waits for 22:00"). The task stays PENDING, or what it was, with this as its note.
+    """
     @_builtins.property
     def manifest(self) -> _common_pb2.Manifest: ...
     def __init__(
@@ -533,10 +617,11 @@ class TaskAssignment(_message.Message):
         manifest: _common_pb2.Manifest | None = ...,
         paused: _builtins.bool = ...,
         priority: _builtins.int = ...,
+        hold: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "manifest", b"manifest", "paused", b"paused", "priority", b"priority", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "hold", b"hold", "manifest", b"manifest", "paused", b"paused", "priority", b"priority", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -566,3 +651,303 @@ class Eviction(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Eviction: _TypeAlias = Eviction  # noqa: Y015
+
+@_typing.final
+class PieceNews(_message.Message):
+    """The swarm
+
+    Nodes that want the same file share its pieces. A piece is `piece_bytes` long, the last one may be
+    shorter; pieces count from 0. The router says who fetches which piece from where, so that each
+    piece crosses the line once; it keeps all of this in memory, and rebuilds it from what the nodes
+    say when they connect.
+
+    What a node has, and how much it can take on, for one file that it is fetching. The first news of
+    a file in a session carries `join`; news with `leave` is the last.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHA256_FIELD_NUMBER: _builtins.int
+    JOIN_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    CAPACITY_FIELD_NUMBER: _builtins.int
+    LEAVE_FIELD_NUMBER: _builtins.int
+    sha256: _builtins.str
+    """Of the file."""
+    capacity: _builtins.int
+    """How many pieces the node can work on at once. The router grants pieces up to it, minus those
+    granted and without an outcome yet.
+    """
+    leave: _builtins.bool
+    """The node has the whole file, or stops."""
+    @_builtins.property
+    def join(self) -> Global___SwarmJoin: ...
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PieceOutcome]:
+        """What became of pieces since the last news."""
+
+    def __init__(
+        self,
+        *,
+        sha256: _builtins.str = ...,
+        join: Global___SwarmJoin | None = ...,
+        outcomes: _abc.Iterable[Global___PieceOutcome] | None = ...,
+        capacity: _builtins.int = ...,
+        leave: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["join", b"join"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "join", b"join", "leave", b"leave", "outcomes", b"outcomes", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PieceNews: _TypeAlias = PieceNews  # noqa: Y015
+
+@_typing.final
+class SwarmJoin(_message.Message):
+    """A node wants a file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    PIECE_BYTES_FIELD_NUMBER: _builtins.int
+    HAVE_FIELD_NUMBER: _builtins.int
+    DIGESTS_FIELD_NUMBER: _builtins.int
+    size_bytes: _builtins.int
+    piece_bytes: _builtins.int
+    """Both sides compute it from the size; a router that finds another refuses to let it join."""
+    have: _builtins.bytes
+    """The pieces that the node has: bit 0 of byte 0 is piece 0. Missing bytes are zero."""
+    @_builtins.property
+    def digests(self) -> _containers.RepeatedCompositeFieldContainer[Global___PieceDigest]:
+        """The digests of those pieces that the node knows."""
+
+    def __init__(
+        self,
+        *,
+        size_bytes: _builtins.int = ...,
+        piece_bytes: _builtins.int = ...,
+        have: _builtins.bytes = ...,
+        digests: _abc.Iterable[Global___PieceDigest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digests", b"digests", "have", b"have", "piece_bytes", b"piece_bytes", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SwarmJoin: _TypeAlias = SwarmJoin  # noqa: Y015
+
+@_typing.final
+class PieceOutcome(_message.Message):
+    """What became of one piece."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIECE_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    HOLDER_NODE_ID_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    ELAPSED_FIELD_NUMBER: _builtins.int
+    piece: _builtins.int
+    result: Global___PieceResult.ValueType
+    holder_node_id: _builtins.str
+    """Where it came from, or should have. Empty: the Hub, or another way without a grant."""
+    digest: _builtins.bytes
+    """With GOT: the digest of what is on the disk."""
+    @_builtins.property
+    def elapsed(self) -> _duration_pb2.Duration:
+        """How long it took from asking to the last byte. Unset: not measured."""
+
+    def __init__(
+        self,
+        *,
+        piece: _builtins.int = ...,
+        result: Global___PieceResult.ValueType = ...,
+        holder_node_id: _builtins.str = ...,
+        digest: _builtins.bytes = ...,
+        elapsed: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "elapsed", b"elapsed", "holder_node_id", b"holder_node_id", "piece", b"piece", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PieceOutcome: _TypeAlias = PieceOutcome  # noqa: Y015
+
+@_typing.final
+class PieceDigest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIECE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    piece: _builtins.int
+    digest: _builtins.bytes
+    """BLAKE3, 32 bytes."""
+    def __init__(
+        self,
+        *,
+        piece: _builtins.int = ...,
+        digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "piece", b"piece"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PieceDigest: _TypeAlias = PieceDigest  # noqa: Y015
+
+@_typing.final
+class PieceDigests(_message.Message):
+    """Digests of pieces of a file that the node holds whole, or has those pieces of: the answer to a
+    DigestRequest, in several messages if need be.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHA256_FIELD_NUMBER: _builtins.int
+    DIGESTS_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    sha256: _builtins.str
+    @_builtins.property
+    def digests(self) -> _containers.RepeatedCompositeFieldContainer[Global___PieceDigest]: ...
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The node does not hold the file any more, or the pieces."""
+
+    def __init__(
+        self,
+        *,
+        sha256: _builtins.str = ...,
+        digests: _abc.Iterable[Global___PieceDigest] | None = ...,
+        missing: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digests", b"digests", "missing", b"missing", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PieceDigests: _TypeAlias = PieceDigests  # noqa: Y015
+
+@_typing.final
+class PieceGrants(_message.Message):
+    """What to fetch next, and from where."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHA256_FIELD_NUMBER: _builtins.int
+    GRANTS_FIELD_NUMBER: _builtins.int
+    ALONE_FIELD_NUMBER: _builtins.int
+    sha256: _builtins.str
+    alone: _builtins.bool
+    """Nobody else wants or has the file: the node fetches any piece it likes from the Hub without a
+    grant, until a message says otherwise. It reports what it gets all the same, digests left out.
+    """
+    @_builtins.property
+    def grants(self) -> _containers.RepeatedCompositeFieldContainer[Global___PieceGrant]: ...
+    def __init__(
+        self,
+        *,
+        sha256: _builtins.str = ...,
+        grants: _abc.Iterable[Global___PieceGrant] | None = ...,
+        alone: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "grants", b"grants", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PieceGrants: _TypeAlias = PieceGrants  # noqa: Y015
+
+@_typing.final
+class PieceGrant(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIECE_FIELD_NUMBER: _builtins.int
+    HOLDER_NODE_ID_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    piece: _builtins.int
+    holder_node_id: _builtins.str
+    """The node that has it. Empty: the Hub."""
+    digest: _builtins.bytes
+    """What the piece must be. Always set with a holder."""
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where the holder serves, the likeliest first."""
+
+    def __init__(
+        self,
+        *,
+        piece: _builtins.int = ...,
+        holder_node_id: _builtins.str = ...,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
+        digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "digest", b"digest", "holder_node_id", b"holder_node_id", "piece", b"piece"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PieceGrant: _TypeAlias = PieceGrant  # noqa: Y015
+
+@_typing.final
+class DigestRequest(_message.Message):
+    """Asks for the digests of pieces that the node has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHA256_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    PIECE_BYTES_FIELD_NUMBER: _builtins.int
+    PIECES_FIELD_NUMBER: _builtins.int
+    sha256: _builtins.str
+    size_bytes: _builtins.int
+    piece_bytes: _builtins.int
+    @_builtins.property
+    def pieces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        sha256: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        piece_bytes: _builtins.int = ...,
+        pieces: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["piece_bytes", b"piece_bytes", "pieces", b"pieces", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DigestRequest: _TypeAlias = DigestRequest  # noqa: Y015
+
+@_typing.final
+class LineShare(_message.Message):
+    """How fast the node may take from the Hub: its share of the line. Bytes per second; unset: no
+    limit. Holds until another comes, also while the router is away.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_HUB_RATE_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    max_hub_rate_bytes_per_second: _builtins.int
+    def __init__(
+        self,
+        *,
+        max_hub_rate_bytes_per_second: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_hub_rate_bytes_per_second", b"_max_hub_rate_bytes_per_second", "max_hub_rate_bytes_per_second", b"max_hub_rate_bytes_per_second"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_hub_rate_bytes_per_second", b"_max_hub_rate_bytes_per_second", "max_hub_rate_bytes_per_second", b"max_hub_rate_bytes_per_second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_hub_rate_bytes_per_second: _TypeAlias = _typing.Literal["max_hub_rate_bytes_per_second"]  # noqa: Y015
+    _WhichOneofArgType__max_hub_rate_bytes_per_second: _TypeAlias = _typing.Literal["_max_hub_rate_bytes_per_second", b"_max_hub_rate_bytes_per_second"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_hub_rate_bytes_per_second) -> _WhichOneofReturnType__max_hub_rate_bytes_per_second | None: ...
+
+Global___LineShare: _TypeAlias = LineShare  # noqa: Y015

@@ -33,6 +33,8 @@ class _OrderTargetEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderTarg
     """Every node that is known when the order is made."""
     ORDER_TARGET_SPECIFIC: _OrderTarget.ValueType  # 2
     """The nodes of `node_ids`."""
+    ORDER_TARGET_LABELS: _OrderTarget.ValueType  # 3
+    """The nodes whose labels have all of `label_selector`."""
 
 class OrderTarget(_OrderTarget, metaclass=_OrderTargetEnumTypeWrapper):
     """Which nodes an order is for."""
@@ -42,7 +44,40 @@ ORDER_TARGET_ALL: OrderTarget.ValueType  # 1
 """Every node that is known when the order is made."""
 ORDER_TARGET_SPECIFIC: OrderTarget.ValueType  # 2
 """The nodes of `node_ids`."""
+ORDER_TARGET_LABELS: OrderTarget.ValueType  # 3
+"""The nodes whose labels have all of `label_selector`."""
 Global___OrderTarget: _TypeAlias = OrderTarget  # noqa: Y015
+
+class _OrderState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OrderStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ORDER_STATE_UNSPECIFIED: _OrderState.ValueType  # 0
+    ORDER_STATE_ACTIVE: _OrderState.ValueType  # 1
+    """Tasks run, or wait for their node, wave or window."""
+    ORDER_STATE_COMPLETED: _OrderState.ValueType  # 2
+    """Every node it is for has the model. With `follow` it goes on for nodes that join."""
+    ORDER_STATE_FAILED: _OrderState.ValueType  # 3
+    """Every task has ended, and not all completed."""
+    ORDER_STATE_STOPPED: _OrderState.ValueType  # 4
+    """Too many nodes failed: no further wave begins. Retry a failed task, or cancel."""
+    ORDER_STATE_CANCELLED: _OrderState.ValueType  # 5
+
+class OrderState(_OrderState, metaclass=_OrderStateEnumTypeWrapper): ...
+
+ORDER_STATE_UNSPECIFIED: OrderState.ValueType  # 0
+ORDER_STATE_ACTIVE: OrderState.ValueType  # 1
+"""Tasks run, or wait for their node, wave or window."""
+ORDER_STATE_COMPLETED: OrderState.ValueType  # 2
+"""Every node it is for has the model. With `follow` it goes on for nodes that join."""
+ORDER_STATE_FAILED: OrderState.ValueType  # 3
+"""Every task has ended, and not all completed."""
+ORDER_STATE_STOPPED: OrderState.ValueType  # 4
+"""Too many nodes failed: no further wave begins. Retry a failed task, or cancel."""
+ORDER_STATE_CANCELLED: OrderState.ValueType  # 5
+Global___OrderState: _TypeAlias = OrderState  # noqa: Y015
 
 class _PlanVerdict:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -169,10 +204,160 @@ class Task(_message.Message):
 Global___Task: _TypeAlias = Task  # noqa: Y015
 
 @_typing.final
+class Rollout(_message.Message):
+    """In which waves an order reaches its nodes. The next one begins when every task of the one before
+    has ended.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANARY_NODES_FIELD_NUMBER: _builtins.int
+    WAVE_PERCENT_FIELD_NUMBER: _builtins.int
+    WAVE_NODES_FIELD_NUMBER: _builtins.int
+    MAX_FAILURES_FIELD_NUMBER: _builtins.int
+    canary_nodes: _builtins.int
+    """Nodes in the first wave; 0: no canary."""
+    wave_percent: _builtins.int
+    """Size of each further wave, as a share of all nodes of the order, 1 to 100; 0: all the rest."""
+    wave_nodes: _builtins.int
+    """Or as a number of nodes. One of the two."""
+    max_failures: _builtins.int
+    """With more failed tasks than this, no further wave begins."""
+    def __init__(
+        self,
+        *,
+        canary_nodes: _builtins.int = ...,
+        wave_percent: _builtins.int = ...,
+        wave_nodes: _builtins.int = ...,
+        max_failures: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canary_nodes", b"canary_nodes", "max_failures", b"max_failures", "wave_nodes", b"wave_nodes", "wave_percent", b"wave_percent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rollout: _TypeAlias = Rollout  # noqa: Y015
+
+@_typing.final
+class Window(_message.Message):
+    """A part of every day."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    start: _builtins.str
+    """"HH:MM", inclusive."""
+    end: _builtins.str
+    """"HH:MM", exclusive. Not after `start`: it ends on the next day."""
+    time_zone: _builtins.str
+    """An IANA name like "Europe/Berlin". Empty: the router's own."""
+    def __init__(
+        self,
+        *,
+        start: _builtins.str = ...,
+        end: _builtins.str = ...,
+        time_zone: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "start", b"start", "time_zone", b"time_zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Window: _TypeAlias = Window  # noqa: Y015
+
+@_typing.final
+class OrderOptions(_message.Message):
+    """How an order is carried out, beside where to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    ROLLOUT_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    REPLACES_FIELD_NUMBER: _builtins.int
+    follow: _builtins.bool
+    """Nodes that join later, or get the labels later, are in it too."""
+    replaces: _builtins.str
+    """A model that goes from each node once the ordered one is there, verified: never without either."""
+    @_builtins.property
+    def rollout(self) -> Global___Rollout: ...
+    @_builtins.property
+    def window(self) -> Global___Window:
+        """Bytes flow only then; outside, tasks wait and keep what they have."""
+
+    def __init__(
+        self,
+        *,
+        follow: _builtins.bool = ...,
+        rollout: Global___Rollout | None = ...,
+        window: Global___Window | None = ...,
+        replaces: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rollout", b"rollout", "window", b"window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "replaces", b"replaces", "rollout", b"rollout", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderOptions: _TypeAlias = OrderOptions  # noqa: Y015
+
+@_typing.final
+class WaitingNode(_message.Message):
+    """A node that an order is for and has no task on yet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    NODE_NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    node_name: _builtins.str
+    reason: _builtins.str
+    """For a person, for example "its wave begins when 3 tasks have ended"."""
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        node_name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id", "node_name", b"node_name", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WaitingNode: _TypeAlias = WaitingNode  # noqa: Y015
+
+@_typing.final
 class Order(_message.Message):
     """The operator's wish: this model on these nodes."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelSelectorEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     ORDER_ID_FIELD_NUMBER: _builtins.int
     MODEL_NAME_FIELD_NUMBER: _builtins.int
@@ -183,6 +368,11 @@ class Order(_message.Message):
     COMPLETED_COUNT_FIELD_NUMBER: _builtins.int
     FAILED_COUNT_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    LABEL_SELECTOR_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     model_name: _builtins.str
     target: Global___OrderTarget.ValueType
@@ -191,7 +381,10 @@ class Order(_message.Message):
     failed_count: _builtins.int
     """How many have ended without completing."""
     ended: _builtins.bool
-    """Whether every task has ended."""
+    """Whether nothing more happens by itself: every task has ended, and no further wave comes."""
+    state: Global___OrderState.ValueType
+    note: _builtins.str
+    """What the order waits for or why it stopped, for a person; mostly empty."""
     @_builtins.property
     def node_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The nodes it was for when it was made."""
@@ -201,6 +394,16 @@ class Order(_message.Message):
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Task]:
         """One for each node."""
+
+    @_builtins.property
+    def label_selector(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """With ORDER_TARGET_LABELS."""
+
+    @_builtins.property
+    def options(self) -> Global___OrderOptions: ...
+    @_builtins.property
+    def waiting(self) -> _containers.RepeatedCompositeFieldContainer[Global___WaitingNode]:
+        """Nodes that have no task yet: what is missing and why."""
 
     def __init__(
         self,
@@ -214,10 +417,15 @@ class Order(_message.Message):
         completed_count: _builtins.int = ...,
         failed_count: _builtins.int = ...,
         ended: _builtins.bool = ...,
+        state: Global___OrderState.ValueType = ...,
+        label_selector: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        options: Global___OrderOptions | None = ...,
+        waiting: _abc.Iterable[Global___WaitingNode] | None = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_count", b"completed_count", "create_time", b"create_time", "ended", b"ended", "failed_count", b"failed_count", "model_name", b"model_name", "node_ids", b"node_ids", "order_id", b"order_id", "target", b"target", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_count", b"completed_count", "create_time", b"create_time", "ended", b"ended", "failed_count", b"failed_count", "label_selector", b"label_selector", "model_name", b"model_name", "node_ids", b"node_ids", "note", b"note", "options", b"options", "order_id", b"order_id", "state", b"state", "target", b"target", "tasks", b"tasks", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -237,6 +445,11 @@ class NodePlan(_message.Message):
     FREE_BYTES_FIELD_NUMBER: _builtins.int
     FROM_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    HUB_BYTES_FIELD_NUMBER: _builtins.int
+    PEER_BYTES_FIELD_NUMBER: _builtins.int
+    EXPECTED_TIME_FIELD_NUMBER: _builtins.int
+    REQUIRED_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    FITS_MEMORY_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     node_name: _builtins.str
     verdict: Global___PlanVerdict.ValueType
@@ -244,8 +457,20 @@ class NodePlan(_message.Message):
     needed_bytes: _builtins.int
     """Bytes that the node lacks."""
     free_bytes: _builtins.int
+    hub_bytes: _builtins.int
+    """How many of the needed bytes would come from the Hub and from other nodes. What several nodes
+    need crosses the line once: it counts for the first of them.
+    """
+    peer_bytes: _builtins.int
+    required_memory_bytes: _builtins.int
+    """What the model needs to run with a usual context, and whether the node has so much. 0: unknown."""
+    fits_memory: _builtins.bool
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def expected_time(self) -> _duration_pb2.Duration:
+        """At the rates seen last; unset when nothing is known."""
+
     def __init__(
         self,
         *,
@@ -256,10 +481,15 @@ class NodePlan(_message.Message):
         needed_bytes: _builtins.int = ...,
         free_bytes: _builtins.int = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        hub_bytes: _builtins.int = ...,
+        peer_bytes: _builtins.int = ...,
+        expected_time: _duration_pb2.Duration | None = ...,
+        required_memory_bytes: _builtins.int = ...,
+        fits_memory: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expected_time", b"expected_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["free_bytes", b"free_bytes", "from", b"from", "needed_bytes", b"needed_bytes", "node_id", b"node_id", "node_name", b"node_name", "reason", b"reason", "verdict", b"verdict", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_time", b"expected_time", "fits_memory", b"fits_memory", "free_bytes", b"free_bytes", "from", b"from", "hub_bytes", b"hub_bytes", "needed_bytes", b"needed_bytes", "node_id", b"node_id", "node_name", b"node_name", "peer_bytes", b"peer_bytes", "reason", b"reason", "required_memory_bytes", b"required_memory_bytes", "verdict", b"verdict", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -269,14 +499,39 @@ Global___NodePlan: _TypeAlias = NodePlan  # noqa: Y015
 class PlanDownloadRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelSelectorEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MODEL_NAME_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
     NODE_IDS_FIELD_NUMBER: _builtins.int
+    LABEL_SELECTOR_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     target: Global___OrderTarget.ValueType
     @_builtins.property
     def node_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids or names. Only with ORDER_TARGET_SPECIFIC."""
+
+    @_builtins.property
+    def label_selector(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Only with ORDER_TARGET_LABELS."""
 
     def __init__(
         self,
@@ -284,10 +539,11 @@ class PlanDownloadRequest(_message.Message):
         model_name: _builtins.str = ...,
         target: Global___OrderTarget.ValueType = ...,
         node_ids: _abc.Iterable[_builtins.str] | None = ...,
+        label_selector: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name", "node_ids", b"node_ids", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label_selector", b"label_selector", "model_name", b"model_name", "node_ids", b"node_ids", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -300,21 +556,31 @@ class PlanDownloadResponse(_message.Message):
     MODEL_NAME_FIELD_NUMBER: _builtins.int
     LINE_BYTES_FIELD_NUMBER: _builtins.int
     NODES_FIELD_NUMBER: _builtins.int
+    PLAN_ID_FIELD_NUMBER: _builtins.int
+    EXPECTED_TIME_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     line_bytes: _builtins.int
     """Bytes that the Hub would serve, for all nodes together."""
+    plan_id: _builtins.str
+    """Names this plan: StartDownload with it is refused when it would do something else by then."""
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodePlan]: ...
+    @_builtins.property
+    def expected_time(self) -> _duration_pb2.Duration:
+        """Until the last node is done; unset when nothing is known."""
+
     def __init__(
         self,
         *,
         model_name: _builtins.str = ...,
         line_bytes: _builtins.int = ...,
         nodes: _abc.Iterable[Global___NodePlan] | None = ...,
+        plan_id: _builtins.str = ...,
+        expected_time: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expected_time", b"expected_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["line_bytes", b"line_bytes", "model_name", b"model_name", "nodes", b"nodes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_time", b"expected_time", "line_bytes", b"line_bytes", "model_name", b"model_name", "nodes", b"nodes", "plan_id", b"plan_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -324,21 +590,54 @@ Global___PlanDownloadResponse: _TypeAlias = PlanDownloadResponse  # noqa: Y015
 class StartDownloadRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelSelectorEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MODEL_NAME_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
     NODE_IDS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    LABEL_SELECTOR_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    PLAN_ID_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     target: Global___OrderTarget.ValueType
     request_id: _builtins.str
     """Any string of at most 128 characters: the same request with the same id is carried out once."""
     priority: _builtins.int
     """Larger goes first on each node."""
+    plan_id: _builtins.str
+    """Of a PlanDownloadResponse: FAILED_PRECONDITION (PLAN_OUTDATED) when nodes, verdicts or bytes
+    are not those of the plan any more.
+    """
     @_builtins.property
     def node_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids or names. Only with ORDER_TARGET_SPECIFIC."""
 
+    @_builtins.property
+    def label_selector(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Only with ORDER_TARGET_LABELS."""
+
+    @_builtins.property
+    def options(self) -> Global___OrderOptions: ...
     def __init__(
         self,
         *,
@@ -347,10 +646,13 @@ class StartDownloadRequest(_message.Message):
         node_ids: _abc.Iterable[_builtins.str] | None = ...,
         request_id: _builtins.str = ...,
         priority: _builtins.int = ...,
+        label_selector: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        options: Global___OrderOptions | None = ...,
+        plan_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name", "node_ids", b"node_ids", "priority", b"priority", "request_id", b"request_id", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label_selector", b"label_selector", "model_name", b"model_name", "node_ids", b"node_ids", "options", b"options", "plan_id", b"plan_id", "priority", b"priority", "request_id", b"request_id", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

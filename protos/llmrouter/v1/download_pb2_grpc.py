@@ -112,9 +112,9 @@ class DownloadServiceServicer:
     def StartDownload(self, request, context):
         """Orders a model onto nodes: one task per node. Confirmed means kept, over any crash.
         A node with an unfinished task for the model keeps that task.
-        Errors: INVALID_ARGUMENT (INVALID_TARGET, REQUEST_REUSED); NOT_FOUND (MODEL_NOT_FOUND,
-        NODE_NOT_FOUND); FAILED_PRECONDITION (PENDING_CONVERSION; INSUFFICIENT_DISK when every named
-        node lacks the space); UNAVAILABLE (NO_NODES).
+        Errors: INVALID_ARGUMENT (INVALID_TARGET, INVALID_OPTIONS, REQUEST_REUSED); NOT_FOUND
+        (MODEL_NOT_FOUND, NODE_NOT_FOUND); FAILED_PRECONDITION (PENDING_CONVERSION; PLAN_OUTDATED;
+        INSUFFICIENT_DISK when every named node lacks the space); UNAVAILABLE (NO_NODES).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,9 +40,9 @@ class DownloadServiceStub:
     StartDownload: _grpc.UnaryUnaryMultiCallable[_download_pb2.StartDownloadRequest, _download_pb2.StartDownloadResponse]
     """Orders a model onto nodes: one task per node. Confirmed means kept, over any crash.
     A node with an unfinished task for the model keeps that task.
-    Errors: INVALID_ARGUMENT (INVALID_TARGET, REQUEST_REUSED); NOT_FOUND (MODEL_NOT_FOUND,
-    NODE_NOT_FOUND); FAILED_PRECONDITION (PENDING_CONVERSION; INSUFFICIENT_DISK when every named
-    node lacks the space); UNAVAILABLE (NO_NODES).
+    Errors: INVALID_ARGUMENT (INVALID_TARGET, INVALID_OPTIONS, REQUEST_REUSED); NOT_FOUND
+    (MODEL_NOT_FOUND, NODE_NOT_FOUND); FAILED_PRECONDITION (PENDING_CONVERSION; PLAN_OUTDATED;
+    INSUFFICIENT_DISK when every named node lacks the space); UNAVAILABLE (NO_NODES).
     """
     GetOrder: _grpc.UnaryUnaryMultiCallable[_download_pb2.GetOrderRequest, _download_pb2.GetOrderResponse]
     """Errors: NOT_FOUND (ORDER_NOT_FOUND)."""
@@ -90,9 +90,9 @@ class DownloadServiceAsyncStub(DownloadServiceStub):
     StartDownload: _aio.UnaryUnaryMultiCallable[_download_pb2.StartDownloadRequest, _download_pb2.StartDownloadResponse]  # type: ignore[assignment]
     """Orders a model onto nodes: one task per node. Confirmed means kept, over any crash.
     A node with an unfinished task for the model keeps that task.
-    Errors: INVALID_ARGUMENT (INVALID_TARGET, REQUEST_REUSED); NOT_FOUND (MODEL_NOT_FOUND,
-    NODE_NOT_FOUND); FAILED_PRECONDITION (PENDING_CONVERSION; INSUFFICIENT_DISK when every named
-    node lacks the space); UNAVAILABLE (NO_NODES).
+    Errors: INVALID_ARGUMENT (INVALID_TARGET, INVALID_OPTIONS, REQUEST_REUSED); NOT_FOUND
+    (MODEL_NOT_FOUND, NODE_NOT_FOUND); FAILED_PRECONDITION (PENDING_CONVERSION; PLAN_OUTDATED;
+    INSUFFICIENT_DISK when every named node lacks the space); UNAVAILABLE (NO_NODES).
     """
     GetOrder: _aio.UnaryUnaryMultiCallable[_download_pb2.GetOrderRequest, _download_pb2.GetOrderResponse]  # type: ignore[assignment]
     """Errors: NOT_FOUND (ORDER_NOT_FOUND)."""
@@ -149,9 +149,9 @@ class DownloadServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_download_pb2.StartDownloadResponse, _abc.Awaitable[_download_pb2.StartDownloadResponse]]:
         """Orders a model onto nodes: one task per node. Confirmed means kept, over any crash.
         A node with an unfinished task for the model keeps that task.
-        Errors: INVALID_ARGUMENT (INVALID_TARGET, REQUEST_REUSED); NOT_FOUND (MODEL_NOT_FOUND,
-        NODE_NOT_FOUND); FAILED_PRECONDITION (PENDING_CONVERSION; INSUFFICIENT_DISK when every named
-        node lacks the space); UNAVAILABLE (NO_NODES).
+        Errors: INVALID_ARGUMENT (INVALID_TARGET, INVALID_OPTIONS, REQUEST_REUSED); NOT_FOUND
+        (MODEL_NOT_FOUND, NODE_NOT_FOUND); FAILED_PRECONDITION (PENDING_CONVERSION; PLAN_OUTDATED;
+        INSUFFICIENT_DISK when every named node lacks the space); UNAVAILABLE (NO_NODES).
         """
 
     @_abc_1.abstractmethod

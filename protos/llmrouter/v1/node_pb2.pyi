@@ -102,6 +102,10 @@ class Node(_message.Message):
     MAX_RATE_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
     MAX_CONCURRENT_FIELD_NUMBER: _builtins.int
     RESERVE_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_UPLOAD_RATE_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    MAX_HUB_RATE_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    SITE_FIELD_NUMBER: _builtins.int
+    PEER_ADDRESSES_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     """Made once by the node, and kept."""
     name: _builtins.str
@@ -118,6 +122,12 @@ class Node(_message.Message):
     """Downloads at a time."""
     reserve_bytes: _builtins.int
     """Bytes of disk to keep free."""
+    max_upload_rate_bytes_per_second: _builtins.int
+    """Bytes per second to other nodes; 0: no limit."""
+    max_hub_rate_bytes_per_second: _builtins.int
+    """Bytes per second from the Hub, apart from the site's limit; 0: no limit."""
+    site: _builtins.str
+    """The label "site"; empty: none. Nodes of one site exchange pieces."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -130,6 +140,10 @@ class Node(_message.Message):
     def last_seen_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def peer_addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where other nodes reach it. Empty: it serves no pieces."""
+
     def __init__(
         self,
         *,
@@ -148,14 +162,98 @@ class Node(_message.Message):
         max_rate_bytes_per_second: _builtins.int = ...,
         max_concurrent: _builtins.int = ...,
         reserve_bytes: _builtins.int = ...,
+        max_upload_rate_bytes_per_second: _builtins.int = ...,
+        max_hub_rate_bytes_per_second: _builtins.int = ...,
+        site: _builtins.str = ...,
+        peer_addresses: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_seen_time", b"last_seen_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "disk_free_bytes", b"disk_free_bytes", "disk_total_bytes", b"disk_total_bytes", "gpus", b"gpus", "holdings", b"holdings", "labels", b"labels", "last_seen_time", b"last_seen_time", "max_concurrent", b"max_concurrent", "max_rate_bytes_per_second", b"max_rate_bytes_per_second", "memory_bytes", b"memory_bytes", "name", b"name", "node_id", b"node_id", "reserve_bytes", b"reserve_bytes", "status", b"status", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "disk_free_bytes", b"disk_free_bytes", "disk_total_bytes", b"disk_total_bytes", "gpus", b"gpus", "holdings", b"holdings", "labels", b"labels", "last_seen_time", b"last_seen_time", "max_concurrent", b"max_concurrent", "max_hub_rate_bytes_per_second", b"max_hub_rate_bytes_per_second", "max_rate_bytes_per_second", b"max_rate_bytes_per_second", "max_upload_rate_bytes_per_second", b"max_upload_rate_bytes_per_second", "memory_bytes", b"memory_bytes", "name", b"name", "node_id", b"node_id", "peer_addresses", b"peer_addresses", "reserve_bytes", b"reserve_bytes", "site", b"site", "status", b"status", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Node: _TypeAlias = Node  # noqa: Y015
+
+@_typing.final
+class Site(_message.Message):
+    """Nodes that share one line to the Hub: those with the same value of the label "site"."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MAX_HUB_RATE_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    TIMETABLE_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    PRESENT_MAX_HUB_RATE_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    HUB_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
+    ONLINE_NODES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The label's value; empty: the nodes without it."""
+    max_hub_rate_bytes_per_second: _builtins.int
+    """Bytes per second over all its nodes; 0: no limit."""
+    time_zone: _builtins.str
+    """An IANA name like "Europe/Berlin", in which the timetable is meant. Empty: the router's own."""
+    present_max_hub_rate_bytes_per_second: _builtins.int
+    """What counts now; 0: no limit."""
+    hub_bytes_per_second: _builtins.int
+    """What the nodes take from the Hub now, over the last seconds."""
+    nodes: _builtins.int
+    online_nodes: _builtins.int
+    @_builtins.property
+    def timetable(self) -> _containers.RepeatedCompositeFieldContainer[Global___TimedRate]:
+        """Where it differs over the day; the first entry that covers the moment counts."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        max_hub_rate_bytes_per_second: _builtins.int = ...,
+        timetable: _abc.Iterable[Global___TimedRate] | None = ...,
+        time_zone: _builtins.str = ...,
+        present_max_hub_rate_bytes_per_second: _builtins.int = ...,
+        hub_bytes_per_second: _builtins.int = ...,
+        nodes: _builtins.int = ...,
+        online_nodes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hub_bytes_per_second", b"hub_bytes_per_second", "max_hub_rate_bytes_per_second", b"max_hub_rate_bytes_per_second", "name", b"name", "nodes", b"nodes", "online_nodes", b"online_nodes", "present_max_hub_rate_bytes_per_second", b"present_max_hub_rate_bytes_per_second", "time_zone", b"time_zone", "timetable", b"timetable"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Site: _TypeAlias = Site  # noqa: Y015
+
+@_typing.final
+class TimedRate(_message.Message):
+    """A limit for a part of every day."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    MAX_HUB_RATE_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    start: _builtins.str
+    """"HH:MM", inclusive."""
+    end: _builtins.str
+    """"HH:MM", exclusive. Not after `start`: it ends on the next day."""
+    max_hub_rate_bytes_per_second: _builtins.int
+    """Bytes per second; 0: no limit."""
+    def __init__(
+        self,
+        *,
+        start: _builtins.str = ...,
+        end: _builtins.str = ...,
+        max_hub_rate_bytes_per_second: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "max_hub_rate_bytes_per_second", b"max_hub_rate_bytes_per_second", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimedRate: _TypeAlias = TimedRate  # noqa: Y015
 
 @_typing.final
 class GetNodeRequest(_message.Message):
@@ -271,9 +369,15 @@ class UpdateNodeRequest(_message.Message):
     MAX_RATE_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     REMOVE_LABELS_FIELD_NUMBER: _builtins.int
+    MAX_UPLOAD_RATE_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    MAX_HUB_RATE_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     max_rate_bytes_per_second: _builtins.int
     """Bytes per second; 0: no limit. Unset: unchanged. Beats the agent's own flag."""
+    max_upload_rate_bytes_per_second: _builtins.int
+    """To other nodes. Bytes per second; 0: no limit. Unset: unchanged. Beats the agent's own flag."""
+    max_hub_rate_bytes_per_second: _builtins.int
+    """From the Hub, whatever the site may. Bytes per second; 0: no limit. Unset: unchanged."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels to set. A label set here beats the agent's own."""
@@ -289,14 +393,25 @@ class UpdateNodeRequest(_message.Message):
         max_rate_bytes_per_second: _builtins.int | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         remove_labels: _abc.Iterable[_builtins.str] | None = ...,
+        max_upload_rate_bytes_per_second: _builtins.int | None = ...,
+        max_hub_rate_bytes_per_second: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_rate_bytes_per_second", b"_max_rate_bytes_per_second", "max_rate_bytes_per_second", b"max_rate_bytes_per_second"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_hub_rate_bytes_per_second", b"_max_hub_rate_bytes_per_second", "_max_rate_bytes_per_second", b"_max_rate_bytes_per_second", "_max_upload_rate_bytes_per_second", b"_max_upload_rate_bytes_per_second", "max_hub_rate_bytes_per_second", b"max_hub_rate_bytes_per_second", "max_rate_bytes_per_second", b"max_rate_bytes_per_second", "max_upload_rate_bytes_per_second", b"max_upload_rate_bytes_per_second"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_rate_bytes_per_second", b"_max_rate_bytes_per_second", "labels", b"labels", "max_rate_bytes_per_second", b"max_rate_bytes_per_second", "node_id", b"node_id", "remove_labels", b"remove_labels"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_hub_rate_bytes_per_second", b"_max_hub_rate_bytes_per_second", "_max_rate_bytes_per_second", b"_max_rate_bytes_per_second", "_max_upload_rate_bytes_per_second", b"_max_upload_rate_bytes_per_second", "labels", b"labels", "max_hub_rate_bytes_per_second", b"max_hub_rate_bytes_per_second", "max_rate_bytes_per_second", b"max_rate_bytes_per_second", "max_upload_rate_bytes_per_second", b"max_upload_rate_bytes_per_second", "node_id", b"node_id", "remove_labels", b"remove_labels"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_hub_rate_bytes_per_second: _TypeAlias = _typing.Literal["max_hub_rate_bytes_per_second"]  # noqa: Y015
+    _WhichOneofArgType__max_hub_rate_bytes_per_second: _TypeAlias = _typing.Literal["_max_hub_rate_bytes_per_second", b"_max_hub_rate_bytes_per_second"]  # noqa: Y015
     _WhichOneofReturnType__max_rate_bytes_per_second: _TypeAlias = _typing.Literal["max_rate_bytes_per_second"]  # noqa: Y015
     _WhichOneofArgType__max_rate_bytes_per_second: _TypeAlias = _typing.Literal["_max_rate_bytes_per_second", b"_max_rate_bytes_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__max_upload_rate_bytes_per_second: _TypeAlias = _typing.Literal["max_upload_rate_bytes_per_second"]  # noqa: Y015
+    _WhichOneofArgType__max_upload_rate_bytes_per_second: _TypeAlias = _typing.Literal["_max_upload_rate_bytes_per_second", b"_max_upload_rate_bytes_per_second"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_hub_rate_bytes_per_second) -> _WhichOneofReturnType__max_hub_rate_bytes_per_second | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_rate_bytes_per_second) -> _WhichOneofReturnType__max_rate_bytes_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_upload_rate_bytes_per_second) -> _WhichOneofReturnType__max_upload_rate_bytes_per_second | None: ...
 
 Global___UpdateNodeRequest: _TypeAlias = UpdateNodeRequest  # noqa: Y015
 
@@ -439,3 +554,102 @@ class WatchNodesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___WatchNodesResponse: _TypeAlias = WatchNodesResponse  # noqa: Y015
+
+@_typing.final
+class ListSitesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSitesRequest: _TypeAlias = ListSitesRequest  # noqa: Y015
+
+@_typing.final
+class ListSitesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SITES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sites(self) -> _containers.RepeatedCompositeFieldContainer[Global___Site]: ...
+    def __init__(
+        self,
+        *,
+        sites: _abc.Iterable[Global___Site] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sites", b"sites"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSitesResponse: _TypeAlias = ListSitesResponse  # noqa: Y015
+
+@_typing.final
+class UpdateSiteRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MAX_HUB_RATE_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    TIMETABLE_FIELD_NUMBER: _builtins.int
+    SET_TIMETABLE_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The label's value; empty: the nodes without it. It need not have nodes yet."""
+    max_hub_rate_bytes_per_second: _builtins.int
+    """Bytes per second; 0: no limit. Unset: unchanged."""
+    set_timetable: _builtins.bool
+    time_zone: _builtins.str
+    """Unset: unchanged."""
+    @_builtins.property
+    def timetable(self) -> _containers.RepeatedCompositeFieldContainer[Global___TimedRate]:
+        """Replaces the timetable when `set_timetable` is true; empty: none."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        max_hub_rate_bytes_per_second: _builtins.int | None = ...,
+        timetable: _abc.Iterable[Global___TimedRate] | None = ...,
+        set_timetable: _builtins.bool = ...,
+        time_zone: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_hub_rate_bytes_per_second", b"_max_hub_rate_bytes_per_second", "_time_zone", b"_time_zone", "max_hub_rate_bytes_per_second", b"max_hub_rate_bytes_per_second", "time_zone", b"time_zone"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_hub_rate_bytes_per_second", b"_max_hub_rate_bytes_per_second", "_time_zone", b"_time_zone", "max_hub_rate_bytes_per_second", b"max_hub_rate_bytes_per_second", "name", b"name", "set_timetable", b"set_timetable", "time_zone", b"time_zone", "timetable", b"timetable"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_hub_rate_bytes_per_second: _TypeAlias = _typing.Literal["max_hub_rate_bytes_per_second"]  # noqa: Y015
+    _WhichOneofArgType__max_hub_rate_bytes_per_second: _TypeAlias = _typing.Literal["_max_hub_rate_bytes_per_second", b"_max_hub_rate_bytes_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__time_zone: _TypeAlias = _typing.Literal["time_zone"]  # noqa: Y015
+    _WhichOneofArgType__time_zone: _TypeAlias = _typing.Literal["_time_zone", b"_time_zone"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_hub_rate_bytes_per_second) -> _WhichOneofReturnType__max_hub_rate_bytes_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__time_zone) -> _WhichOneofReturnType__time_zone | None: ...
+
+Global___UpdateSiteRequest: _TypeAlias = UpdateSiteRequest  # noqa: Y015
+
+@_typing.final
+class UpdateSiteResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SITE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def site(self) -> Global___Site: ...
+    def __init__(
+        self,
+        *,
+        site: Global___Site | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["site", b"site"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["site", b"site"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateSiteResponse: _TypeAlias = UpdateSiteResponse  # noqa: Y015

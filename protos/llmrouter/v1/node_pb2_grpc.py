@@ -67,6 +67,16 @@ class NodeServiceStub:
                 request_serializer=llmrouter_dot_v1_dot_node__pb2.WatchNodesRequest.SerializeToString,
                 response_deserializer=llmrouter_dot_v1_dot_node__pb2.WatchNodesResponse.FromString,
                 _registered_method=True)
+        self.ListSites = channel.unary_unary(
+                '/llmrouter.v1.NodeService/ListSites',
+                request_serializer=llmrouter_dot_v1_dot_node__pb2.ListSitesRequest.SerializeToString,
+                response_deserializer=llmrouter_dot_v1_dot_node__pb2.ListSitesResponse.FromString,
+                _registered_method=True)
+        self.UpdateSite = channel.unary_unary(
+                '/llmrouter.v1.NodeService/UpdateSite',
+                request_serializer=llmrouter_dot_v1_dot_node__pb2.UpdateSiteRequest.SerializeToString,
+                response_deserializer=llmrouter_dot_v1_dot_node__pb2.UpdateSiteResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -121,6 +131,21 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSites(self, request, context):
+        """Places where nodes share one line to the Hub, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateSite(self, request, context):
+        """Sets how fast a site may take from the Hub; running downloads obey at once.
+        Errors: INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -153,6 +178,16 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.WatchNodes,
                     request_deserializer=llmrouter_dot_v1_dot_node__pb2.WatchNodesRequest.FromString,
                     response_serializer=llmrouter_dot_v1_dot_node__pb2.WatchNodesResponse.SerializeToString,
+            ),
+            'ListSites': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSites,
+                    request_deserializer=llmrouter_dot_v1_dot_node__pb2.ListSitesRequest.FromString,
+                    response_serializer=llmrouter_dot_v1_dot_node__pb2.ListSitesResponse.SerializeToString,
+            ),
+            'UpdateSite': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateSite,
+                    request_deserializer=llmrouter_dot_v1_dot_node__pb2.UpdateSiteRequest.FromString,
+                    response_serializer=llmrouter_dot_v1_dot_node__pb2.UpdateSiteResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -320,6 +355,60 @@ class NodeService:
             '/llmrouter.v1.NodeService/WatchNodes',
             llmrouter_dot_v1_dot_node__pb2.WatchNodesRequest.SerializeToString,
             llmrouter_dot_v1_dot_node__pb2.WatchNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSites(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmrouter.v1.NodeService/ListSites',
+            llmrouter_dot_v1_dot_node__pb2.ListSitesRequest.SerializeToString,
+            llmrouter_dot_v1_dot_node__pb2.ListSitesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateSite(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/llmrouter.v1.NodeService/UpdateSite',
+            llmrouter_dot_v1_dot_node__pb2.UpdateSiteRequest.SerializeToString,
+            llmrouter_dot_v1_dot_node__pb2.UpdateSiteResponse.FromString,
             options,
             channel_credentials,
             insecure,

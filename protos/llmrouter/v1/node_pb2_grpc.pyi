@@ -55,6 +55,12 @@ class NodeServiceStub:
     """
     WatchNodes: _grpc.UnaryStreamMultiCallable[_node_pb2.WatchNodesRequest, _node_pb2.WatchNodesResponse]
     """Every node as it is now, then every change. A slow reader gets the latest, not all."""
+    ListSites: _grpc.UnaryUnaryMultiCallable[_node_pb2.ListSitesRequest, _node_pb2.ListSitesResponse]
+    """Places where nodes share one line to the Hub, by name."""
+    UpdateSite: _grpc.UnaryUnaryMultiCallable[_node_pb2.UpdateSiteRequest, _node_pb2.UpdateSiteResponse]
+    """Sets how fast a site may take from the Hub; running downloads obey at once.
+    Errors: INVALID_ARGUMENT.
+    """
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
@@ -83,6 +89,12 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """
     WatchNodes: _aio.UnaryStreamMultiCallable[_node_pb2.WatchNodesRequest, _node_pb2.WatchNodesResponse]  # type: ignore[assignment]
     """Every node as it is now, then every change. A slow reader gets the latest, not all."""
+    ListSites: _aio.UnaryUnaryMultiCallable[_node_pb2.ListSitesRequest, _node_pb2.ListSitesResponse]  # type: ignore[assignment]
+    """Places where nodes share one line to the Hub, by name."""
+    UpdateSite: _aio.UnaryUnaryMultiCallable[_node_pb2.UpdateSiteRequest, _node_pb2.UpdateSiteResponse]  # type: ignore[assignment]
+    """Sets how fast a site may take from the Hub; running downloads obey at once.
+    Errors: INVALID_ARGUMENT.
+    """
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
     """The fleet. Called by operators, the CLI and the dashboard.
@@ -144,5 +156,23 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_node_pb2.WatchNodesResponse], _abc.AsyncIterator[_node_pb2.WatchNodesResponse]]:
         """Every node as it is now, then every change. A slow reader gets the latest, not all."""
+
+    @_abc_1.abstractmethod
+    def ListSites(
+        self,
+        request: _node_pb2.ListSitesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.ListSitesResponse, _abc.Awaitable[_node_pb2.ListSitesResponse]]:
+        """Places where nodes share one line to the Hub, by name."""
+
+    @_abc_1.abstractmethod
+    def UpdateSite(
+        self,
+        request: _node_pb2.UpdateSiteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.UpdateSiteResponse, _abc.Awaitable[_node_pb2.UpdateSiteResponse]]:
+        """Sets how fast a site may take from the Hub; running downloads obey at once.
+        Errors: INVALID_ARGUMENT.
+        """
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
