@@ -110,6 +110,11 @@ bench-memory: $(VENV)/.demo ## the memory estimate beside real llama.cpp's figur
 bench-router: $(VENV)/.dev ## agents, orders, reports and registrations on one router
 	$(BIN)/python -m bench.router
 
+.PHONY: bench-fleet
+bench-fleet: $(VENV)/.dev ## a fleet fills itself over one line, beside libtorrent, curl and hf
+	$(INSTALL) --editable '.[bench]'
+	$(BIN)/python -m bench.swarm --faults
+
 .PHONY: clean
 clean: ## removes what make has made
 	rm -rf $(VENV) .demo .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
