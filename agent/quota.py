@@ -63,12 +63,17 @@ class Quota:
         max_bytes: int | None,
         wanted: Callable[[], Iterable[Manifest]],
         checks: Checks | None = None,
+        is_served: Callable[[Path], bool] = lambda path: False,
     ) -> None:
-        """`checks` are the files that this agent reads only to verify them."""
+        """`checks` are the files that this agent reads only to verify them.
+
+        `is_served` says whether a file is being read by another node just now.
+        """
         self._store = store
         self._max_bytes = max_bytes
         self._wanted = wanted
         self._checks = checks or Checks()
+        self._is_served = is_served
         self._lock = threading.Lock()
         self._coming: list[Manifest] = []
 
@@ -162,6 +167,8 @@ class Quota:
 
     def _is_used(self, path: Path) -> bool:
         """Whether any program has a file open or mapped, other than to verify it."""
+        if self._is_served(path):
+            return True
         return _is_open_elsewhere(path) if path in self._checks else _is_open(path)
 
 

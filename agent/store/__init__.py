@@ -4,6 +4,7 @@ from agent.store.cache import Claim, Digests, FileState, Found, Store, StoredFil
 from agent.store.errors import StoreError
 from agent.store.origin import BytesFrom, Origin
 from agent.store.partial import Partial
+from agent.store.shelf import Readable, Shelf
 
 __all__ = [
     "BytesFrom",
@@ -13,6 +14,8 @@ __all__ = [
     "Found",
     "Origin",
     "Partial",
+    "Readable",
+    "Shelf",
     "Store",
     "StoreError",
     "StoredFile",

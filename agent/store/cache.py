@@ -24,6 +24,7 @@ from agent.store.partial import (
     remove_partial,
     sync_folder,
 )
+from agent.store.shelf import Shelf
 from agent.store.verified import Fingerprint, Verification, Verified
 
 _READ_BYTES = 1 << 20
@@ -98,7 +99,8 @@ class Store:
     """The models of one node. Safe for several threads, and beside other programs.
 
     `models_dir` is a Hugging Face cache (`HF_HUB_CACHE`); `state_dir` keeps what the agent knows
-    about it. Methods raise `StoreError` when the disk refuses.
+    about it; `shelf` reads contents by digest, unfinished ones too. Methods raise `StoreError` when
+    the disk refuses.
     """
 
     def __init__(self, models_dir: Path, state_dir: Path) -> None:
@@ -110,6 +112,7 @@ class Store:
         except OSError as error:
             raise store_error(error, f"opening {models_dir}") from error
         self._verified = Verified(state_dir / "verified.json")
+        self.shelf = Shelf(self._open_verified)
         self._coming_lock = threading.Lock()
         self._coming: list[Manifest] = []  # what the disk is promised to
 
@@ -290,7 +293,10 @@ class Store:
                 f'the disk has filled up, "{file.path}" does not fit any more',
                 retryable=True,
             )
-        return Partial(path, file.size_bytes, file.sha256 or "unknown", window)
+        partial = Partial(path, file.size_bytes, file.sha256 or "unknown", window)
+        if file.sha256 is not None:
+            self.shelf.put(file.sha256, partial)
+        return partial
 
     def commit(
         self,
@@ -319,8 +325,9 @@ class Store:
                 raise StoreError("store_failed", f"{partial.path} changed its size", retryable=True)
             partial.path.rename(blob)
             sync_folder(blob.parent)
-            partial.forget_journal()
+            # In this order, so that whoever asks by digest finds one of the two at any moment.
             self._remember(blob, digests.sha256, task_id, partial.received)
+            partial.forget_journal()
         except OSError as error:
             raise store_error(error, f"committing {file.path}") from error
         self._show(manifest, file, blob)
@@ -571,6 +578,19 @@ class Store:
             return self._verified.get(path, Fingerprint.of(path.stat()))
         except FileNotFoundError:
             return None
+
+    def _open_verified(self, sha256: str) -> int | None:
+        """Opens a verified file with this content; None when there is none."""
+        for path in reversed(self._verified.paths_of(sha256)):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except (FileNotFoundError, PermissionError):
+                continue
+            record = self._verified.get(path, Fingerprint.of(os.fstat(descriptor)))
+            if record is not None and record.sha256 == sha256:
+                return descriptor
+            os.close(descriptor)
+        return None
 
     def _remember(self, path: Path, sha256: str, task_id: str, bytes_from: BytesFrom) -> None:
         fingerprint = Fingerprint.of(path.stat())

@@ -35,7 +35,10 @@ class Partial:
         self.size = size
         self._journal_path = path.with_name(f"{path.name}.journal")
         self._window = window
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)
+        self._arrived = threading.Condition(lock)  # for those who follow from a place of their own
+        self._awaited: list[int] = []  # the places
         self._flushing = threading.Lock()
         self._spans = Spans()
         self._from = BytesFrom()
@@ -98,6 +101,44 @@ class Partial:
         """The ranges that are not here, in ascending order."""
         with self._changed:
             return self._spans.missing(self.size)
+
+    def covered_until(self, start: int) -> int:
+        """Every byte from `start` to before this one is here; `start` itself when it is not."""
+        with self._changed:
+            return self._spans.run_end(start)
+
+    def wait_covered(self, start: int, timeout: float) -> int:
+        """Waits until byte `start` is here, or for `timeout`; returns `covered_until(start)`.
+
+        For any number of threads. Returns at once when nothing more will come.
+        """
+        with self._arrived:
+            self._awaited.append(start)
+            try:
+                self._arrived.wait_for(
+                    lambda: self._spans.run_end(start) > start or self._abandoned, timeout
+                )
+            finally:
+                self._awaited.remove(start)
+            return self._spans.run_end(start)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come: the transfer has ended, one way or another."""
+        return self._abandoned
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the files are closed."""
+        return self._descriptor < 0
+
+    def duplicate(self) -> int | None:
+        """A descriptor of the file for reading, which the caller closes; None once it is closed.
+
+        It outlives the partial: after a commit it reads the finished file.
+        """
+        with self._changed:
+            return None if self._descriptor < 0 else os.dup(self._descriptor)
 
     def write(self, data: memoryview, offset: int, origin: Origin) -> None:
         """Puts bytes in their place; blocks while the window is full. Raises `StoreError`."""
@@ -188,6 +229,7 @@ class Partial:
         with self._changed:
             self._abandoned = True
             self._changed.notify_all()
+            self._arrived.notify_all()
 
     def close(self) -> None:
         """Closes the files once no thread is at them; the bytes stay on disk for the next run."""
@@ -196,8 +238,9 @@ class Partial:
             with self._changed:
                 self._changed.wait_for(lambda: self._users == 0)
             if self._descriptor >= 0:
-                os.close(self._descriptor)
-                self._descriptor = -1
+                with self._changed:
+                    os.close(self._descriptor)
+                    self._descriptor = -1
                 if self._journal is not None:
                     self._journal.close()
 
@@ -235,6 +278,8 @@ class Partial:
         new = self._spans.add(start, end)
         if new:
             self._from = self._from.plus(origin, new)
+            if any(start <= place < end for place in self._awaited):
+                self._arrived.notify_all()
 
 
 def make_partial_of(

@@ -37,6 +37,11 @@ class Spans:
         """The end of the run that begins at byte 0; 0 when byte 0 is missing."""
         return self._ends[0] if self._starts and self._starts[0] == 0 else 0
 
+    def run_end(self, start: int) -> int:
+        """Every byte from `start` to before this one is covered; `start` when it is not."""
+        at = bisect_right(self._starts, start) - 1
+        return max(start, self._ends[at]) if at >= 0 else start
+
     def add(self, start: int, end: int) -> int:
         """Covers [start, end) and returns how many of these bytes were not covered before."""
         if start >= end:
