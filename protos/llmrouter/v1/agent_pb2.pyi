@@ -246,10 +246,16 @@ class Report(_message.Message):
     DISK_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
     ASSIGNMENT_REVISION_FIELD_NUMBER: _builtins.int
     DONE_EVICTION_IDS_FIELD_NUMBER: _builtins.int
+    MAX_HUB_RATE_BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    HELD_BACK_FIELD_NUMBER: _builtins.int
     disk_free_bytes: _builtins.int
     disk_total_bytes: _builtins.int
     assignment_revision: _builtins.int
     """Of the last assignment that was taken in; 0: none yet."""
+    max_hub_rate_bytes_per_second: _builtins.int
+    """The node's share of the line as it follows it now, from the last LineShare. Unset: no limit."""
+    held_back: _builtins.bool
+    """Downloads from the Hub have waited for that share lately: the node could take more."""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskReport]:
         """Every task of the last assignment that the node has begun, ended ones too as long as the
@@ -268,12 +274,16 @@ class Report(_message.Message):
         disk_total_bytes: _builtins.int = ...,
         assignment_revision: _builtins.int = ...,
         done_eviction_ids: _abc.Iterable[_builtins.str] | None = ...,
+        max_hub_rate_bytes_per_second: _builtins.int | None = ...,
+        held_back: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_hub_rate_bytes_per_second", b"_max_hub_rate_bytes_per_second", "max_hub_rate_bytes_per_second", b"max_hub_rate_bytes_per_second"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_revision", b"assignment_revision", "disk_free_bytes", b"disk_free_bytes", "disk_total_bytes", b"disk_total_bytes", "done_eviction_ids", b"done_eviction_ids", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_hub_rate_bytes_per_second", b"_max_hub_rate_bytes_per_second", "assignment_revision", b"assignment_revision", "disk_free_bytes", b"disk_free_bytes", "disk_total_bytes", b"disk_total_bytes", "done_eviction_ids", b"done_eviction_ids", "held_back", b"held_back", "max_hub_rate_bytes_per_second", b"max_hub_rate_bytes_per_second", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__max_hub_rate_bytes_per_second: _TypeAlias = _typing.Literal["max_hub_rate_bytes_per_second"]  # noqa: Y015
+    _WhichOneofArgType__max_hub_rate_bytes_per_second: _TypeAlias = _typing.Literal["_max_hub_rate_bytes_per_second", b"_max_hub_rate_bytes_per_second"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_hub_rate_bytes_per_second) -> _WhichOneofReturnType__max_hub_rate_bytes_per_second | None: ...
 
 Global___Report: _TypeAlias = Report  # noqa: Y015
 
