@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
+from urllib.parse import unquote
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -26,7 +27,7 @@ from router.domain.catalog import (
     ModelFile,
     Sort,
 )
-from router.domain.errors import InvalidArgument, InvalidTarget
+from router.domain.errors import InvalidArgument
 from router.domain.models import (
     Holding,
     HoldingState,
@@ -38,15 +39,11 @@ from router.domain.models import (
 from router.domain.nodes import Assignment, Gpu, HeldFile, Hello, Inventory, NodeView, Settings
 from router.domain.tasks import (
     Bytes,
-    OrderTarget,
-    OrderView,
-    Plan,
     Progress,
     TaskFailure,
     TaskReport,
     TaskState,
     TaskView,
-    Verdict,
 )
 from router.services.catalog import (
     RepoPageView,
@@ -70,24 +67,21 @@ _LONGEST_ETA = 10 * 365 * 86_400.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _numbers(enum: Any, prefix: str, values: type[Enum]) -> dict[Any, Any]:
+def numbers(enum: Any, prefix: str, values: type[Enum]) -> dict[Any, Any]:
     """Domain values to the numbers of the enum whose names are `<prefix>_<NAME>`."""
     return {value: enum.Value(f"{prefix}_{value.name}") for value in values}
 
 
-_FILE_ROLES = _numbers(common_pb2.FileRole, "FILE_ROLE", FileRole)
-_GATINGS = _numbers(catalog_pb2.Gating, "GATING", Gating)
-_VARIANT_STATUSES = _numbers(catalog_pb2.VariantStatus, "VARIANT_STATUS", VariantStatus)
-_MODEL_STATUSES = _numbers(registration_pb2.ModelStatus, "MODEL_STATUS", ModelStatus)
-_HOLDING_STATES = _numbers(common_pb2.HoldingState, "HOLDING_STATE", HoldingState)
-_TASK_STATES = _numbers(common_pb2.TaskState, "TASK_STATE", TaskState)
-_ORDER_TARGETS = _numbers(download_pb2.OrderTarget, "ORDER_TARGET", OrderTarget)
-_VERDICTS = _numbers(download_pb2.PlanVerdict, "PLAN_VERDICT", Verdict)
-_SORTS = _numbers(catalog_pb2.CatalogSort, "CATALOG_SORT", Sort)
+_FILE_ROLES = numbers(common_pb2.FileRole, "FILE_ROLE", FileRole)
+_GATINGS = numbers(catalog_pb2.Gating, "GATING", Gating)
+_VARIANT_STATUSES = numbers(catalog_pb2.VariantStatus, "VARIANT_STATUS", VariantStatus)
+_MODEL_STATUSES = numbers(registration_pb2.ModelStatus, "MODEL_STATUS", ModelStatus)
+_HOLDING_STATES = numbers(common_pb2.HoldingState, "HOLDING_STATE", HoldingState)
+_TASK_STATES = numbers(common_pb2.TaskState, "TASK_STATE", TaskState)
+_SORTS = numbers(catalog_pb2.CatalogSort, "CATALOG_SORT", Sort)
 
 _SORT_OF = {number: sort for sort, number in _SORTS.items()}
 _STATE_OF = {number: state for state, number in _TASK_STATES.items()}
-_TARGET_OF: dict[int, OrderTarget] = {number: target for target, number in _ORDER_TARGETS.items()}
 
 
 def moment(value: datetime | None) -> Timestamp | None:
@@ -378,44 +372,6 @@ def failure(value: TaskFailure | None) -> common_pb2.TaskError | None:
     return common_pb2.TaskError(code=value.code, message=value.message, retryable=value.retryable)
 
 
-def order(view: OrderView) -> download_pb2.Order:
-    """An order with its tasks."""
-    order = view.order
-    return download_pb2.Order(
-        order_id=order.order_id,
-        model_name=order.model_name,
-        target=_ORDER_TARGETS[order.target],
-        node_ids=order.node_ids,
-        create_time=moment(order.created_at),
-        tasks=map(task, view.tasks),
-        completed_count=view.completed,
-        failed_count=view.failed,
-        ended=view.ended,
-    )
-
-
-def plan(value: Plan) -> download_pb2.PlanDownloadResponse:
-    """What an order would mean."""
-    return download_pb2.PlanDownloadResponse(
-        model_name=value.model_name,
-        line_bytes=value.line_bytes,
-        nodes=[
-            # `from` is a word of Python's: it can be passed by name in a mapping only.
-            download_pb2.NodePlan(
-                node_id=node.node_id,
-                node_name=node.node_name,
-                verdict=_VERDICTS[node.verdict],
-                reason=node.reason,
-                needed_bytes=node.needed_bytes,
-                free_bytes=node.free_bytes,
-                warnings=node.warnings,
-                **{"from": node.source},
-            )
-            for node in value.nodes
-        ],
-    )
-
-
 def node(view: NodeView) -> node_pb2.Node:
     """A node with what it holds."""
     node = view.node
@@ -435,6 +391,8 @@ def node(view: NodeView) -> node_pb2.Node:
         max_rate_bytes_per_second=node.max_rate,
         max_concurrent=node.settings.max_concurrent,
         reserve_bytes=node.settings.reserve,
+        site=node.site,
+        peer_addresses=view.peer_addresses,
     )
 
 
@@ -469,18 +427,8 @@ def states_from(numbers: Iterable[int]) -> list[TaskState]:
     return [_STATE_OF[number] for number in named]
 
 
-def target_from(number: int) -> OrderTarget:
-    """Which nodes an order is for. Raises `InvalidTarget`."""
-    if number not in _TARGET_OF:
-        raise InvalidTarget(
-            "a target is missing: ORDER_TARGET_ALL, or ORDER_TARGET_SPECIFIC with node_ids",
-            param="target",
-        )
-    return _TARGET_OF[number]
-
-
-def hello_from(message: agent_pb2.Hello) -> Hello:
-    """Who a node is."""
+def hello_from(message: agent_pb2.Hello, peer: str) -> Hello:
+    """Who a node is; `peer` as gRPC names the other end of its stream: `ipv4:10.0.0.5:4711`."""
     return Hello(
         node_id=message.node_id,
         name=message.name,
@@ -496,7 +444,15 @@ def hello_from(message: agent_pb2.Hello) -> Hello:
             reserve=message.reserve_bytes,
         ),
         instance=message.instance,
+        peer_addresses=tuple(message.peer_addresses),
+        seen_host=_host_of(peer),
     )
+
+
+def _host_of(peer: str) -> str:
+    """The address without its port; empty for a socket that is not of the Internet."""
+    kind, _, address = unquote(peer).partition(":")
+    return address.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else ""
 
 
 def report_from(message: agent_pb2.Report) -> Report:

@@ -12,7 +12,7 @@ from protos.llmrouter.v1 import node_pb2 as node
 from protos.llmrouter.v1 import node_pb2_grpc as node_grpc
 from protos.llmrouter.v1 import registration_pb2 as registration
 from protos.llmrouter.v1 import registration_pb2_grpc as registration_grpc
-from router.rpc import convert
+from router.rpc import convert, convert_orders
 from router.rpc.watches import Watches
 from router.services.catalog import CatalogBrowser
 from router.services.downloads import Downloads
@@ -135,8 +135,8 @@ class DownloadServicer(download_grpc.DownloadServiceServicer):
         self, request: download.PlanDownloadRequest, context: Context
     ) -> download.PlanDownloadResponse:
         """See download.proto."""
-        target = convert.target_from(request.target)
-        return convert.plan(
+        target = convert_orders.target_from(request.target)
+        return convert_orders.plan(
             self._downloads.plan(request.model_name, target, list(request.node_ids))
         )
 
@@ -146,19 +146,19 @@ class DownloadServicer(download_grpc.DownloadServiceServicer):
         """See download.proto."""
         order = self._downloads.start(
             request.model_name,
-            convert.target_from(request.target),
+            convert_orders.target_from(request.target),
             list(request.node_ids),
             request_id=request.request_id,
             priority=request.priority,
         )
-        return download.StartDownloadResponse(order=convert.order(order))
+        return download.StartDownloadResponse(order=convert_orders.order(order))
 
     def GetOrder(
         self, request: download.GetOrderRequest, context: Context
     ) -> download.GetOrderResponse:
         """See download.proto."""
         order = self._downloads.order(request.order_id)
-        return download.GetOrderResponse(order=convert.order(order))
+        return download.GetOrderResponse(order=convert_orders.order(order))
 
     def ListOrders(
         self, request: download.ListOrdersRequest, context: Context
@@ -166,7 +166,7 @@ class DownloadServicer(download_grpc.DownloadServiceServicer):
         """See download.proto."""
         page = self._downloads.orders(request.page_size, request.page_token)
         return download.ListOrdersResponse(
-            orders=map(convert.order, page.items), next_page_token=page.next_token
+            orders=map(convert_orders.order, page.items), next_page_token=page.next_token
         )
 
     def CancelOrder(
@@ -174,7 +174,7 @@ class DownloadServicer(download_grpc.DownloadServiceServicer):
     ) -> download.CancelOrderResponse:
         """See download.proto."""
         order = self._downloads.cancel_order(request.order_id)
-        return download.CancelOrderResponse(order=convert.order(order))
+        return download.CancelOrderResponse(order=convert_orders.order(order))
 
     def GetTask(
         self, request: download.GetTaskRequest, context: Context

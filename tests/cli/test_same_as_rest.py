@@ -23,7 +23,7 @@ from router.domain.tasks import (
 from router.rest.shapes.downloads import PlanShape, TaskShape
 from router.rest.shapes.models import RegisteredModel
 from router.rest.shapes.nodes import NodeShape
-from router.rpc import convert
+from router.rpc import convert, convert_orders
 
 _HUB = "https://hub.example"
 _MODEL = "hf/acme/tiny-GGUF/tiny-Q4_K_M.gguf"
@@ -87,7 +87,7 @@ def test_a_node() -> None:
         created_at=_MOMENT,
         last_seen_at=_MOMENT,
     )
-    view = NodeView(node, online=True, holdings=(_HOLDING,))
+    view = NodeView(node, online=True, holdings=(_HOLDING,), peer_addresses=("10.0.0.5:7070",))
 
     assert rest.node(convert.node(view)) == _answered(NodeShape.of(view))
 
@@ -133,4 +133,4 @@ def test_a_plan() -> None:
     )
     plan = Plan(model_name=_MODEL, line_bytes=3, nodes=(node,))
 
-    assert rest.plan(convert.plan(plan)) == _answered(PlanShape.of(plan))
+    assert rest.plan(convert_orders.plan(plan)) == _answered(PlanShape.of(plan))
