@@ -7,7 +7,6 @@ Source of the protocol: the Hub's API documentation (huggingface.co/docs/hub/api
 import asyncio
 import contextlib
 import functools
-import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -15,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, unquote, urlencode
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -27,39 +25,24 @@ from protos.daemon.logs import get_logger
 from protos.daemon.ready import version
 from router.hosting import listing
 from router.hosting.access_log import AccessLog
-from router.hosting.digests import Digests, FileChanged, FoundFile
-from router.hosting.download import Download, RateLimit, Served
-from router.hosting.errors import (
-    HubError,
-    entry_not_found,
-    repository_not_found,
-    revision_not_found,
-    still_reading,
-)
+from router.hosting.digests import Digests, FoundFile
+from router.hosting.errors import repository_not_found, still_reading
 from router.hosting.own_host import OwnHost
-from router.hosting.repository import (
-    MAIN,
-    STATE_FOLDER,
-    Commit,
-    Entry,
-    Folder,
-    History,
-    Scan,
-    Snapshot,
-    snapshot,
-)
+from router.hosting.repository import STATE_FOLDER, Folder, History, Scan, Snapshot, snapshot
 from router.hosting.signing import PREFIX, UrlSigner
-from router.hosting.tree import path_info, sibling, tree, with_last_commit
+from router.protocol import answers
+from router.protocol.commits import MAIN, MAIN_NAMES, Commit, Entry
+from router.protocol.download import Download, RateLimit, Served
+from router.protocol.errors import HubError, entry_not_found, refused, revision_not_found
+from router.protocol.files import FileChanged
+from router.protocol.requests import page, path_parts, target
 
 log = get_logger(__name__)
 
 Result = TypeVar("Result")
 Handler = Callable[[Request], Awaitable[Response]]
 
-_MAIN_NAMES = frozenset({MAIN, f"refs/heads/{MAIN}", "HEAD"})
 _LOOKS = 3  # at a repository that changes while it is read
-_MAX_BODY = 1 << 20
-_TREE_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +114,7 @@ class Hub:
         ]
         middleware = [Middleware(AccessLog), Middleware(OwnHost, host=self._options.host)]
         app = Starlette(routes=routes, middleware=middleware, lifespan=self._lifespan)
-        app.add_exception_handler(HubError, _refused)
+        app.add_exception_handler(HubError, refused)
         app.add_exception_handler(FileChanged, _changed)
         return app
 
@@ -168,13 +151,13 @@ class Hub:
         asked = listing.query(request.query_params)
         scans = await self._in_thread(self._folder.repositories)
         readable = [scan for scan in scans if self._may_read(request, scan.repo)]
-        page, cursor = listing.select(asked, [(s, self.standing(s.repo)) for s in readable])
+        shown, cursor = listing.select(asked, [(s, self.standing(s.repo)) for s in readable])
         if asked.wants_commit:
-            await self._add_commits(page)
+            await self._add_commits(shown)
         answer = [
-            {name: fields[name] for name in asked.fields if name in fields} for _, fields in page
+            {name: fields[name] for name in asked.fields if name in fields} for _, fields in shown
         ]
-        return _page(request, answer, cursor)
+        return page(request, answer, cursor)
 
     def _may_read(self, request: Request, repo: str) -> bool:
         try:
@@ -195,24 +178,12 @@ class Hub:
         repo, parts = self._target(request, "revision")
         revision = "/".join(parts) or MAIN
         present, commit = await self._commit(repo, revision)
-        known = listing.description(present.scan, self.standing(repo)) | {
-            "sha": commit.id,
-            "siblings": [
-                sibling(entry, with_blob=_is_true(request.query_params.get("blobs")))
-                for entry in commit.entries
-            ],
-            "usedStorage": sum(entry.size for entry in commit.entries),
-        }
-        expand = [f for value in request.query_params.getlist("expand") for f in value.split(",")]
-        if expand:
-            known = {key: known[key] for key in ["_id", "id", *expand] if key in known}
-        return JSONResponse(known)
+        return answers.info(request, listing.description(present.scan, self.standing(repo)), commit)
 
     async def _refs(self, request: Request) -> Response:
         repo, _ = self._target(request, "refs")
         present = await self._snapshot(repo, wait=self._options.digest_wait)
-        main = {"name": MAIN, "ref": f"refs/heads/{MAIN}", "targetCommit": present.commit.id}
-        return JSONResponse({"branches": [main], "tags": [], "converts": [], "pullRequests": []})
+        return answers.refs(present.commit)
 
     async def _auth_check(self, request: Request) -> Response:
         repo, _ = self._target(request, "auth-check")
@@ -225,27 +196,12 @@ class Hub:
         revision, *path = parts or [MAIN]
         folder = "/".join(path).strip("/")
         present, commit = await self._commit(repo, revision)
-        params = request.query_params
-        found = tree(commit, folder, recursive=_is_true(params.get("recursive")))
-        if found is None:
-            raise entry_not_found(repo, folder)
-        after = params.get("cursor", "")
-        rest = [info for info in found if info["path"] > after]
-        size = listing.page_size(params, _TREE_PAGE)
-        page = rest[:size]
-        if _is_true(params.get("expand")):
-            page = [with_last_commit(info, commit, _date(present)) for info in page]
-        cursor = page[-1]["path"] if len(rest) > size else None
-        return _page(request, page, cursor, {"X-Repo-Commit": commit.id})
+        return answers.tree_page(request, repo, commit, folder, _date(present))
 
     async def _paths_info(self, request: Request) -> Response:
         repo, parts = self._target(request, "paths-info")
-        paths, expand = await _asked_paths(request)
         present, commit = await self._commit(repo, "/".join(parts) or MAIN)
-        infos = [info for path in paths if (info := path_info(commit, path.strip("/")))]
-        if expand:
-            infos = [with_last_commit(info, commit, _date(present)) for info in infos]
-        return JSONResponse(infos)
+        return await answers.paths_info(request, commit, _date(present))
 
     # --- files ---
 
@@ -267,11 +223,11 @@ class Hub:
             return self._download(request, repo, commit.id, entry, file)
         signed = self._signer.path(repo, entry.sha256, commit.id)
         location = self.download_origin(request) + signed
-        headers |= _linked(entry) | {"Location": location, "ETag": f'"{entry.etag}"'}
+        headers |= entry.linked | {"Location": location, "ETag": f'"{entry.etag}"'}
         return PlainTextResponse(f"Found. Redirecting to {location}", 302, headers)
 
     async def _signed(self, request: Request) -> Response:
-        parts = _parts(request)
+        parts = path_parts(request)
         query = request.query_params
         refusal = self._signer.refusal("/" + "/".join(parts), query)
         if refusal is not None:
@@ -291,7 +247,7 @@ class Hub:
         begins = request.headers.get("range", "bytes=0-").replace(" ", "").startswith("bytes=0-")
         if entry.sha256 is not None and request.method == "GET" and begins:
             self._downloads[repo] += 1
-        headers = {"X-Repo-Commit": commit_id, **_linked(entry)}
+        headers = {"X-Repo-Commit": commit_id, **entry.linked}
         return Download(Served(file, entry.etag, headers), request, self._threads, self._limit)
 
     # --- the rest of the protocol ---
@@ -302,14 +258,13 @@ class Hub:
         )
 
     async def _agent_harnesses(self, request: Request) -> Response:
-        # huggingface_hub asks for it in the background and keeps it for a day; empty is valid.
-        return JSONResponse({"standardEnvVars": [], "harnesses": {}})
+        return answers.agent_harnesses()
 
     async def _health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok", "version": version()})
 
     async def _no_repository(self, request: Request) -> Response:
-        kind, *rest = [*_parts(request)[1:], ""]
+        kind, *rest = [*path_parts(request)[1:], ""]
         if kind in ("models", "datasets", "spaces"):
             raise repository_not_found("/".join(rest[:2]).strip("/"))
         return await self._nothing(request)
@@ -321,20 +276,14 @@ class Hub:
 
     def _target(self, request: Request, verb: str) -> tuple[str, list[str]]:
         """The repository of a request's path, and the decoded names behind its verb."""
-        parts = _parts(request)
-        if parts[:2] == ["api", "models"]:
-            parts = parts[2:]
-        if "/" in parts[0]:  # some clients write owner%2Frepo
-            parts[:1] = parts[0].split("/", 1)
-        owner, name, *rest = parts
-        repo = f"{owner}/{name}"
+        repo, rest = target(path_parts(request), verb)
         self.access(request, repo)
-        return repo, rest[1:] if rest[:1] == [verb] else []
+        return repo, rest
 
     async def _commit(self, repo: str, revision: str) -> tuple[Snapshot, Commit]:
         """The repository as it is, and the commit that was asked for, as far as it can be had."""
         present = await self._snapshot(repo, wait=self._options.digest_wait)
-        if revision in _MAIN_NAMES or revision == present.commit.id:
+        if revision in MAIN_NAMES or revision == present.commit.id:
             return present, present.commit
         commit = self._history.find(repo, revision)
         if commit is None or not any(e.oid in present.content for e in commit.entries):
@@ -385,60 +334,8 @@ def _route(path: str, handler: Handler, *methods: str) -> Route:
     return Route(path, handler, methods=list(methods) or ["GET"])
 
 
-def _parts(request: Request) -> list[str]:
-    """The decoded names of the path; split before decoding: a revision's `%2F` is no separator."""
-    raw: bytes = request.scope["raw_path"]
-    return [unquote(part) for part in raw.decode("latin-1").strip("/").split("/")]
-
-
-def _page(
-    request: Request, content: Any, cursor: str | None, headers: dict[str, str] | None = None
-) -> Response:
-    """A page of a list, with the address of the next one as the Hub gives it (RFC 8288)."""
-    response = JSONResponse(content, headers=headers)
-    if cursor is not None:
-        params = [(k, v) for k, v in request.query_params.multi_items() if k != "cursor"]
-        following = f"{request.url.replace(query='')}?{urlencode([*params, ('cursor', cursor)])}"
-        response.headers["Link"] = f'<{following}>; rel="next"'
-    return response
-
-
-async def _asked_paths(request: Request) -> tuple[list[str], bool]:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MAX_BODY:
-            raise HubError(413, None, "too many paths at once: ask for fewer")
-    try:
-        if request.headers.get("content-type", "").startswith("application/json"):
-            asked = json.loads(body)
-            paths = asked.get("paths", [])
-            listed = [paths] if isinstance(paths, str) else [str(path) for path in paths]
-            return listed, _is_true(str(asked.get("expand", "")))
-        form = parse_qs(body.decode())
-    except (ValueError, AttributeError, TypeError):
-        raise HubError(400, None, 'the body is neither a form nor JSON with "paths"') from None
-    return form.get("paths", []), _is_true("".join(form.get("expand", [])))
-
-
-def _linked(entry: Entry) -> dict[str, str]:
-    """What the Hub adds for files that it keeps in LFS."""
-    if entry.sha256 is None:
-        return {}
-    return {"X-Linked-Etag": f'"{entry.sha256}"', "X-Linked-Size": str(entry.size)}
-
-
-def _is_true(text: str | None) -> bool:
-    return text is not None and text.lower() in ("true", "1", "on")
-
-
 def _date(present: Snapshot) -> str:
     return listing.timestamp(present.scan.modified_ns)
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HubError)
-    return error.response()
 
 
 async def _changed(request: Request, error: Exception) -> Response:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protos.daemon.logs import get_logger
+from router.protocol.commits import git_oid, lfs_pointer
+from router.protocol.files import FileChanged
 
 log = get_logger(__name__)
 
@@ -63,10 +65,6 @@ _READ_BYTES = 1 << 20
 
 class Stopped(Exception):
     """The process is stopping; the file was not read to its end."""
-
-
-class FileChanged(Exception):
-    """The file was written, replaced or removed since it was looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,19 +194,6 @@ def _sha256(content: io.FileIO, stopping: threading.Event) -> str:
             raise Stopped
         digest.update(buffer[:count])
     return digest.hexdigest()
-
-
-def git_oid(content: bytes) -> str:
-    """A git blob's id: SHA-1 of `blob <length>\\0` and the content (git-hash-object)."""
-    header = b"blob %d\0" % len(content)
-    return hashlib.sha1(header + content, usedforsecurity=False).hexdigest()
-
-
-def lfs_pointer(sha256: str, size: int) -> bytes:
-    """What git stores in place of an LFS file (github.com/git-lfs/git-lfs, docs/spec.md)."""
-    return (
-        f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
-    )
 
 
 def save_json(path: Path, content: object) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 from starlette.datastructures import QueryParams
 
-from router.hosting.errors import HubError
 from router.hosting.repository import Scan
+from router.protocol.errors import HubError
+from router.protocol.requests import page_size
 
 MAX_PAGE = 1000
 _SORTS = {
@@ -89,14 +90,6 @@ def query(params: QueryParams) -> Query:
         after=_read_cursor(params.get("cursor"), _SORTS[sort]),
         fields=tuple(["_id", "id", "modelId", *expand] if expand else _fields(params)),
     )
-
-
-def page_size(params: QueryParams, most: int) -> int:
-    """The `limit` of a page, at most `most`; raises `HubError` 400."""
-    text = params.get("limit", "")
-    if text and (not text.isdecimal() or int(text) == 0):
-        raise HubError(400, None, f'limit "{text}" is not a positive number')
-    return min(int(text), most) if text else most
 
 
 def select(

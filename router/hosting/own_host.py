@@ -4,7 +4,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from protos.daemon.listen import is_own_host
-from router.hosting.errors import HubError
+from router.protocol.errors import HubError
 
 
 class OwnHost:

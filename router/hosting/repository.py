@@ -6,23 +6,21 @@ were seen are remembered: a file of an older commit can be had as long as its co
 somewhere in its repository.
 """
 
-import hashlib
 import json
 import os
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from protos import names
 from protos.daemon.logs import get_logger
-from router.hosting.digests import Digest, FoundFile, lfs_pointer, save_json
+from router.hosting.digests import Digest, FoundFile, save_json
+from router.protocol.commits import Commit, Entry, commit_of
 
 log = get_logger(__name__)
 
 STATE_FOLDER = ".llm-router-hub"
-MAIN = "main"
 _UNFINISHED = (".incomplete", ".part", ".partial", ".tmp", ".crdownload", ".aria2", "~")
 _VISIBLE_DOTFILES = frozenset({".gitattributes", ".gitignore"})
 _MAX_DEPTH = 32
@@ -114,41 +112,6 @@ class Folder:
         return str(real) if real.is_relative_to(self._root) else None
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A file of a commit. `oid` names its content; `sha256` is set for LFS files."""
-
-    name: str
-    size: int
-    oid: str
-    sha256: str | None
-
-    @property
-    def etag(self) -> str:
-        """What the Hub answers as ETag: the SHA-256 of an LFS file, else the git blob's id."""
-        return self.sha256 or self.oid
-
-    @property
-    def lfs(self) -> dict[str, str | int] | None:
-        """The `lfs` part of the Hub's answers, but for the name of its digest."""
-        if self.sha256 is None:
-            return None
-        return {"size": self.size, "pointerSize": len(lfs_pointer(self.sha256, self.size))}
-
-
-@dataclass(frozen=True)
-class Commit:
-    """The exact content of a repository, entries by name."""
-
-    id: str
-    entries: tuple[Entry, ...]
-
-    @cached_property
-    def by_name(self) -> Mapping[str, Entry]:
-        """The entries by their names."""
-        return {entry.name: entry for entry in self.entries}
-
-
 @dataclass(frozen=True)
 class Snapshot:
     """A scan with its digests: the present commit, and where its content lies."""
@@ -166,13 +129,6 @@ def snapshot(scan: Scan, digests: list[Digest]) -> Snapshot:
     )
     content = {entry.oid: file for entry, file in zip(entries, scan.files, strict=True)}
     return Snapshot(scan, commit_of(entries), content)
-
-
-def commit_of(entries: tuple[Entry, ...]) -> Commit:
-    """A commit whose id is the SHA-1 of its content's canonical JSON: 40 hex digits, as in git."""
-    rows = [[entry.name, entry.size, entry.oid, entry.sha256] for entry in entries]
-    canonical = json.dumps(rows, separators=(",", ":")).encode()
-    return Commit(hashlib.sha1(canonical, usedforsecurity=False).hexdigest(), entries)
 
 
 class History:

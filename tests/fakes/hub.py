@@ -32,9 +32,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from router.hosting.app import Hub, HubOptions
-from router.hosting.errors import HubError, repository_not_found
+from router.hosting.errors import repository_not_found
 from router.hosting.listing import Standing
 from router.http_server import Server, listen
+from router.protocol.errors import HubError
 
 TRANSPORT = "tests.transport"  # where a request's scope holds its connection
 SEND_BUFFER = 64 * 1024  # small, so that the bytes counted are close to those that arrived

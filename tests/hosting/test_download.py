@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from router.hosting.download import RateLimit
+from router.protocol.download import RateLimit
 from tests.fakes.hub import FaultyHub, make_repo
 from tests.hosting.conftest import MODEL, REPO, Models, http
 from tests.support import eventually

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from router.hosting.digests import FileChanged, FoundFile
+from router.protocol.files import FileChanged, ServedFile
 
 CHUNK_BYTES = 256 * 1024
 _SAVED_SECONDS = 0.05
@@ -71,7 +71,7 @@ class RateLimit:
 class Served:
     """What is sent: the file, its ETag without quotes, and headers that every answer carries."""
 
-    file: FoundFile
+    file: ServedFile
     etag: str
     headers: dict[str, str]
 

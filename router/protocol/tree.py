@@ -3,8 +3,7 @@
 import json
 from typing import Any
 
-from router.hosting.digests import git_oid
-from router.hosting.repository import Commit, Entry
+from router.protocol.commits import Commit, Entry, git_oid
 
 
 def file_info(entry: Entry) -> dict[str, Any]:
@@ -64,7 +63,7 @@ def path_info(commit: Commit, path: str) -> dict[str, Any] | None:
 
 def with_last_commit(info: dict[str, Any], commit: Commit, date: str) -> dict[str, Any]:
     """The info as `expand=true` asks for it: every file came with the commit that shows it."""
-    return info | {"lastCommit": {"id": commit.id, "title": "content of the folder", "date": date}}
+    return info | {"lastCommit": {"id": commit.id, "title": "what is served", "date": date}}
 
 
 def _folder_info(commit: Commit, path: str) -> dict[str, Any]:
