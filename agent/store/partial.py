@@ -140,10 +140,32 @@ class Partial:
         with self._changed:
             return None if self._descriptor < 0 else os.dup(self._descriptor)
 
+    def gaps(self, start: int, end: int) -> list[tuple[int, int]]:
+        """The ranges of [start, end) that are not here, in ascending order."""
+        with self._changed:
+            return self._spans.gaps(start, end)
+
     def write(self, data: memoryview, offset: int, origin: Origin) -> None:
         """Puts bytes in their place; blocks while the window is full. Raises `StoreError`."""
-        end = offset + len(data)
-        if end > self.size:
+        self._put(data, offset)
+        self._admit(offset, offset + len(data), origin)
+
+    def place(self, data: memoryview, offset: int) -> None:
+        """Puts bytes in their place that do not count until `accept`. Raises `StoreError`.
+
+        Where bytes are that count, nothing is changed. Of two threads that place or write the same
+        bytes at once, the last one wins: whoever is not sure of the bytes lets only one.
+        """
+        for start, end in self.gaps(offset, offset + len(data)):
+            self._put(data[start - offset : end - offset], start)
+
+    def accept(self, start: int, end: int, origin: Origin) -> None:
+        """From now on [start, end), which was placed, counts; blocks while the window is full."""
+        for gap in self.gaps(start, end):
+            self._admit(*gap, origin)
+
+    def _put(self, data: memoryview, offset: int) -> None:
+        if offset + len(data) > self.size:
             raise ValueError("a write beyond the end of the file")
         self._enter()
         try:
@@ -155,15 +177,18 @@ class Partial:
             raise store_error(error, f"writing {self.path.name}") from error
         finally:
             self._leave()
+
+    def _admit(self, start: int, end: int, origin: Origin) -> None:
+        """Counts bytes that are in their place; they are durable after the next flush."""
         with self._changed:
-            before = self._unflushed.pop(offset, None)
+            before = self._unflushed.pop(start, None)
             if before is not None and before.origin is not origin:
-                self._unflushed[offset] = before
+                self._unflushed[start] = before
                 before = None
-            start = offset if before is None else before.start
-            self._unflushed[end] = Range(start, end, origin)
-            self._unflushed_bytes += len(data)
-            self._count(offset, end, origin)
+            first = start if before is None else before.start
+            self._unflushed[end] = Range(first, end, origin)
+            self._unflushed_bytes += end - start
+            self._count(start, end, origin)
             if (
                 self._spans.frontier > self._wanted_frontier
                 or self._unflushed_bytes >= self._wanted_unflushed

@@ -61,14 +61,20 @@ class Spans:
         self._ends[first:last] = [merged[1]]
         return end - start - already
 
+    def gaps(self, start: int, end: int) -> list[tuple[int, int]]:
+        """The ranges of [start, end) that are not covered, in ascending order."""
+        gaps = []
+        position = start
+        at = max(0, bisect_right(self._starts, start) - 1)
+        while at < len(self._starts) and self._starts[at] < end:
+            if self._starts[at] > position:
+                gaps.append((position, self._starts[at]))
+            position = max(position, self._ends[at])
+            at += 1
+        if position < end:
+            gaps.append((position, end))
+        return gaps
+
     def missing(self, size: int) -> list[tuple[int, int]]:
         """The ranges of [0, size) that are not covered, in ascending order."""
-        gaps = []
-        position = 0
-        for start, end in self:
-            if start > position:
-                gaps.append((position, min(start, size)))
-            position = max(position, end)
-        if position < size:
-            gaps.append((position, size))
-        return [gap for gap in gaps if gap[0] < gap[1]]
+        return self.gaps(0, size)
