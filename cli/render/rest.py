@@ -165,6 +165,8 @@ def node(message: node_pb2.Node) -> Json:
         "max_rate_bps": message.max_rate_bytes_per_second,
         "max_concurrent": message.max_concurrent,
         "reserve_bytes": message.reserve_bytes,
+        "site": message.site,
+        "peer_addresses": list(message.peer_addresses),
         "last_seen_at": _time(message.last_seen_time),
         "created_at": _time(message.create_time),
     }

@@ -6,6 +6,8 @@ from datetime import datetime
 
 from router.domain.models import Holding, Manifest
 
+SITE_LABEL = "site"
+
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
@@ -20,6 +22,7 @@ class Settings:
     """What an agent's flags say: bytes per second (0: no limit), downloads at a time, bytes."""
 
     max_rate: int = 0
+    max_upload_rate: int = 0
     max_concurrent: int = 2
     reserve: int = 0
 
@@ -38,6 +41,8 @@ class Hello:
     disk_total_bytes: int
     settings: Settings
     instance: str
+    peer_addresses: tuple[str, ...] = ()  # as it lists them
+    seen_host: str = ""  # where its stream comes from
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ class Node:
     last_seen_at: datetime
     set_labels: Mapping[str, str] = field(default_factory=dict)
     set_max_rate: int | None = None
+    set_max_upload_rate: int | None = None
+    set_max_hub_rate: int | None = None
 
     @property
     def effective_labels(self) -> dict[str, str]:
@@ -64,9 +71,33 @@ class Node:
         return {**self.labels, **self.set_labels}
 
     @property
+    def site(self) -> str:
+        """The nodes of one site exchange pieces, and share a line; empty: those without a label."""
+        return self.effective_labels.get(SITE_LABEL, "")
+
+    @property
     def max_rate(self) -> int:
         """The limit that counts, in bytes per second; 0: none."""
         return self.settings.max_rate if self.set_max_rate is None else self.set_max_rate
+
+    @property
+    def max_upload_rate(self) -> int:
+        """The limit to other nodes that counts, in bytes per second; 0: none."""
+        own, given = self.settings.max_upload_rate, self.set_max_upload_rate
+        return own if given is None else given
+
+    @property
+    def max_hub_rate(self) -> int:
+        """The limit from the Hub, apart from the site's, in bytes per second; 0: none."""
+        return self.set_max_hub_rate or 0
+
+
+@dataclass(frozen=True, slots=True)
+class RatesSet:
+    """What an operator has set of the limits that a node itself obeys; None: nothing."""
+
+    max_rate: int | None = None
+    max_upload_rate: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +107,7 @@ class NodeView:
     node: Node
     online: bool
     holdings: tuple[Holding, ...]
+    peer_addresses: tuple[str, ...] = ()  # where others reach it now
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,3 +180,4 @@ class Assignment:
     evictions: tuple[Eviction, ...]
     keep_partials: tuple[Manifest, ...]
     max_rate: int | None
+    max_upload_rate: int | None = None

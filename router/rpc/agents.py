@@ -91,7 +91,7 @@ class AgentServicer(agent_grpc.AgentServiceServicer):
     ) -> None:
         """See agent.proto."""
         hello = await self._hello(request_iterator)
-        session = await self._open(hello)
+        session = await self._open(hello, context.peer())
         session.disk = (hello.disk_free_bytes, hello.disk_total_bytes)
         log.info("node connected", node=hello.name, node_id=session.node_id, session=session.number)
         stream = _Stream(session, self._shared)
@@ -105,9 +105,9 @@ class AgentServicer(agent_grpc.AgentServiceServicer):
             await asyncio.shield(asyncio.to_thread(self._sessions.close, session))
             log.info("node disconnected", node=hello.name, session=session.number)
 
-    async def _open(self, hello: agent.Hello) -> Session:
+    async def _open(self, hello: agent.Hello, peer: str) -> Session:
         opening = asyncio.ensure_future(
-            asyncio.to_thread(self._sessions.open, convert.hello_from(hello))
+            asyncio.to_thread(self._sessions.open, convert.hello_from(hello, peer))
         )
         try:
             return await asyncio.shield(opening)

@@ -40,11 +40,17 @@ class Nodes:
         self._board = board
         self._watchers = watchers
         self._clock = clock
-        self._names = {node.node_id: node.name for node in store.nodes()}
+        known = store.nodes()
+        self._names = {node.node_id: node.name for node in known}
+        self._sites = {node.node_id: node.site for node in known}
 
     def name(self, node_id: str) -> str:
         """The node's name; its id when it is not known any more."""
         return self._names.get(node_id, node_id)
+
+    def site(self, node_id: str) -> str:
+        """The site that the node's labels name; empty also when it is not known any more."""
+        return self._sites.get(node_id, "")
 
     def count(self) -> int:
         """Number of known nodes."""
@@ -93,25 +99,29 @@ class Nodes:
         now = self._clock()
         with self._store.transaction():
             known = self._store.node(hello.node_id)
-            self._store.save_node(
-                Node(
-                    node_id=hello.node_id,
-                    name=hello.name,
-                    version=hello.version,
-                    labels=hello.labels,
-                    memory_bytes=hello.memory_bytes,
-                    gpus=hello.gpus,
-                    disk_free_bytes=hello.disk_free_bytes,
-                    disk_total_bytes=hello.disk_total_bytes,
-                    settings=hello.settings,
-                    created_at=known.created_at if known else now,
-                    last_seen_at=now,
-                    set_labels=known.set_labels if known else {},
-                    set_max_rate=known.set_max_rate if known else None,
-                )
+            node = Node(
+                node_id=hello.node_id,
+                name=hello.name,
+                version=hello.version,
+                labels=hello.labels,
+                memory_bytes=hello.memory_bytes,
+                gpus=hello.gpus,
+                disk_free_bytes=hello.disk_free_bytes,
+                disk_total_bytes=hello.disk_total_bytes,
+                settings=hello.settings,
+                created_at=known.created_at if known else now,
+                last_seen_at=now,
+                set_labels=known.set_labels if known else {},
+                set_max_rate=known.set_max_rate if known else None,
             )
+            self._store.save_node(node)
             self._names[hello.node_id] = hello.name
-            self._store.after_commit(lambda: self.published(hello.node_id))
+
+            def tell() -> None:
+                self._sites[node.node_id] = node.site
+                self.published(node.node_id)
+
+            self._store.after_commit(tell)
 
     def hear(self, node_id: str) -> None:
         """Notes, in memory, that a connected node has just said something; never blocks."""
@@ -162,7 +172,9 @@ class Nodes:
             for key in remove_labels:
                 set_labels.pop(key, None)
             rate = node.set_max_rate if max_rate is None else max_rate
-            self._store.save_node(replace(node, set_labels=set_labels, set_max_rate=rate))
+            changed = replace(node, set_labels=set_labels, set_max_rate=rate)
+            self._store.save_node(changed)
+            self._store.after_commit(lambda: self._sites.update({node.node_id: changed.site}))
             self._tell_of(node.node_id)
         return self.get(node.node_id)
 
@@ -180,6 +192,7 @@ class Nodes:
 
             def tell() -> None:
                 self._names.pop(node.node_id, None)
+                self._sites.pop(node.node_id, None)
                 self._board.remove(task_ids)
                 self._watchers.publish(Topic.NODE, node.node_id)
                 for task_id in task_ids:
@@ -231,7 +244,12 @@ class Nodes:
         heard_at = self._presence.heard_at(node.node_id)
         if heard_at is not None:  # the store learns it once in a lease
             node = replace(node, last_seen_at=max(node.last_seen_at, heard_at))
-        return NodeView(node, self._presence.online(node.node_id), tuple(holdings))
+        return NodeView(
+            node,
+            self._presence.online(node.node_id),
+            tuple(holdings),
+            self._presence.addresses(node.node_id),
+        )
 
 
 def _place(key: str) -> tuple[str, str] | None:

@@ -4,6 +4,7 @@ import threading
 from datetime import datetime
 
 from router.domain.nodes import Inventory
+from router.domain.reach import Reach
 
 
 class Presence:
@@ -13,14 +14,16 @@ class Presence:
         """Nobody is here yet."""
         self._lock = threading.Lock()
         self._sessions: dict[str, int] = {}
+        self._reach: dict[str, Reach] = {}
         self._inventories: dict[str, Inventory] = {}
         self._heard_at: dict[str, datetime] = {}
         self._last = 0
 
-    def arrive(self, node_id: str) -> int:
+    def arrive(self, node_id: str, reach: Reach) -> int:
         """The node's new session number, larger than every one before; it fences older ones."""
         with self._lock:
             self._last += 1
+            self._reach[node_id] = reach
             self._sessions[node_id] = self._last
             return self._last
 
@@ -30,6 +33,7 @@ class Presence:
             if self._sessions.get(node_id) != session:
                 return False
             del self._sessions[node_id]
+            self._reach.pop(node_id, None)
             self._inventories.pop(node_id, None)
             self._heard_at.pop(node_id, None)
             return True
@@ -46,6 +50,11 @@ class Presence:
     def heard_at(self, node_id: str) -> datetime | None:
         """When a connected node last said something after its hello."""
         return self._heard_at.get(node_id)
+
+    def addresses(self, node_id: str) -> tuple[str, ...]:
+        """Where a connected node serves pieces, the likeliest first; none for any other."""
+        reach = self._reach.get(node_id)
+        return reach.near if reach is not None else ()
 
     def online(self, node_id: str) -> bool:
         """Whether the node is connected."""

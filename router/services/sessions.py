@@ -14,8 +14,9 @@ from router.domain.errors import (
     TooManyStreams,
 )
 from router.domain.models import Manifest
-from router.domain.nodes import Assignment, Eviction, Hello, Inventory, TaskAssignment
+from router.domain.nodes import Assignment, Eviction, Hello, Inventory, RatesSet, TaskAssignment
 from router.domain.ports import Catalog, Store
+from router.domain.reach import Reach, reach
 from router.domain.tasks import Task, TaskReport, TaskState
 from router.services.downloads import Downloads
 from router.services.holdings import Holdings
@@ -25,6 +26,7 @@ from router.services.presence import Presence
 from router.services.watch import Topic, Watchers
 
 _REVISIONS_PER_EPOCH = 1_000_000
+_NOTHING_SET = RatesSet()
 _TOLD = 1000  # files of which a session remembers that it was told an address
 
 
@@ -100,7 +102,8 @@ class Sessions:
                 f"{self._max_sessions} nodes are connected, the limit of this router",
                 retry_after=30,
             )
-        number = self._presence.arrive(hello.node_id)
+        reached = reach(hello.peer_addresses, hello.seen_host)
+        number = self._presence.arrive(hello.node_id, reached)
         try:
             self._nodes.welcome(hello)
         except BaseException:
@@ -108,7 +111,7 @@ class Sessions:
             raise
         # Wakes an older session of the node, which finds that it is fenced.
         self._watchers.publish(Topic.ASSIGNMENT, hello.node_id)
-        return Session(self, hello.node_id, number)
+        return Session(self, hello.node_id, number, reached)
 
     def close(self, session: "Session") -> None:
         """The stream has ended; the node is offline unless it has come back already."""
@@ -145,7 +148,8 @@ class Sessions:
                 tasks=tuple(_assigned(tasks[node_id], manifests)),
                 evictions=tuple(evictions.get(node_id, ())),
                 keep_partials=tuple(_kept(tasks[node_id], manifests)),
-                max_rate=rates.get(node_id),
+                max_rate=rates.get(node_id, _NOTHING_SET).max_rate,
+                max_upload_rate=rates.get(node_id, _NOTHING_SET).max_upload_rate,
             )
             for place, node_id in enumerate(node_ids)
         ]
@@ -238,10 +242,11 @@ def _kept(tasks: Iterable[Task], manifests: Mapping[str, Manifest]) -> Iterable[
 class Session:
     """One stream of one node. `disk` is (free, total) bytes of its last report."""
 
-    def __init__(self, sessions: Sessions, node_id: str, number: int) -> None:
+    def __init__(self, sessions: Sessions, node_id: str, number: int, reach: Reach) -> None:
         """Made by `Sessions.open`."""
         self._sessions = sessions
         self.node_id = node_id
         self.number = number
+        self.reach = reach
         self.disk: tuple[int, int] | None = None
         self.told: dict[tuple[str, str], None] = {}  # (task, path) of the addresses given

@@ -37,6 +37,8 @@ class NodeShape(Shape):
     max_rate_bps: int
     max_concurrent: int
     reserve_bytes: int
+    site: str
+    peer_addresses: list[str]
     created_at: Moment
     last_seen_at: Moment
 
@@ -65,6 +67,8 @@ class NodeShape(Shape):
             max_rate_bps=node.max_rate,
             max_concurrent=node.settings.max_concurrent,
             reserve_bytes=node.settings.reserve,
+            site=node.site,
+            peer_addresses=list(view.peer_addresses),
             created_at=node.created_at,
             last_seen_at=node.last_seen_at,
         )
