@@ -509,12 +509,17 @@ class Welcome(_message.Message):
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     REPORT_INTERVAL_FIELD_NUMBER: _builtins.int
     PEER_KEY_FIELD_NUMBER: _builtins.int
+    HTTP_PORT_FIELD_NUMBER: _builtins.int
     session: _builtins.int
     """Grows with each stream of this node."""
     epoch: _builtins.int
     """Grows with each start of the router: an older router's words are recognised."""
     peer_key: _builtins.bytes
     """The secret that nodes of this fleet sign their requests to one another with. Not for logs."""
+    http_port: _builtins.int
+    """Of the router's HTTP server, on the host that the agent calls: what a URL "router:/…" of a
+    manifest is relative to. 0: there is none.
+    """
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
         """Report at least so often."""
@@ -531,10 +536,11 @@ class Welcome(_message.Message):
         heartbeat_interval: _duration_pb2.Duration | None = ...,
         report_interval: _duration_pb2.Duration | None = ...,
         peer_key: _builtins.bytes = ...,
+        http_port: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "report_interval", b"report_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "peer_key", b"peer_key", "report_interval", b"report_interval", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "http_port", b"http_port", "peer_key", b"peer_key", "report_interval", b"report_interval", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -140,7 +140,8 @@ class ModelFile(_message.Message):
     """
     url: _builtins.str
     """Where the Hub serves it at the manifest's commit. A gated file needs a token there; an agent
-    without one asks the router for a short-lived URL (FileUrlRequest).
+    without one asks the router for a short-lived URL (FileUrlRequest). In an assignment also
+    "router:/blobs/<sha256>": the router itself has it (see Welcome.http_port).
     """
     role: Global___FileRole.ValueType
     def __init__(

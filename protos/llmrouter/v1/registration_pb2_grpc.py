@@ -73,6 +73,16 @@ class RegistrationServiceStub:
                 request_serializer=llmrouter_dot_v1_dot_registration__pb2.WatchModelsRequest.SerializeToString,
                 response_deserializer=llmrouter_dot_v1_dot_registration__pb2.WatchModelsResponse.FromString,
                 _registered_method=True)
+        self.ExportModels = channel.unary_stream(
+                '/llmrouter.v1.RegistrationService/ExportModels',
+                request_serializer=llmrouter_dot_v1_dot_registration__pb2.ExportModelsRequest.SerializeToString,
+                response_deserializer=llmrouter_dot_v1_dot_registration__pb2.ExportModelsResponse.FromString,
+                _registered_method=True)
+        self.ImportModels = channel.stream_unary(
+                '/llmrouter.v1.RegistrationService/ImportModels',
+                request_serializer=llmrouter_dot_v1_dot_registration__pb2.ImportModelsRequest.SerializeToString,
+                response_deserializer=llmrouter_dot_v1_dot_registration__pb2.ImportModelsResponse.FromString,
+                _registered_method=True)
 
 
 class RegistrationServiceServicer:
@@ -148,6 +158,31 @@ class RegistrationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportModels(self, request, context):
+        """An offline bundle: one file with models and all their bytes, for a site without a line (see
+        docs/bundles.md). First the head, then the file's bytes in order, at the end its digest: without
+        the end the file is not whole. The bytes come from nodes that hold the models, or from the
+        router, and are verified on the way.
+        Errors: INVALID_ARGUMENT (INVALID_NAME when no model is named, AMBIGUOUS_MODEL); NOT_FOUND
+        (MODEL_NOT_FOUND); FAILED_PRECONDITION (PENDING_CONVERSION, DIGESTS_UNKNOWN); UNAVAILABLE
+        (NOT_HELD when no node that is online holds a file).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportModels(self, request_iterator, context):
+        """Takes a bundle in: the file's bytes in order. Nothing is visible before every digest was found
+        right; then the models are registered as they were exported, and the router gives their bytes to
+        the nodes that are ordered to hold them. May be repeated.
+        Errors: INVALID_ARGUMENT (BAD_BUNDLE); ALREADY_EXISTS (MODEL_EXISTS: another manifest has the
+        name of one of the models); FAILED_PRECONDITION (INSUFFICIENT_DISK: of the router). Nothing of
+        the bundle is kept then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RegistrationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -185,6 +220,16 @@ def add_RegistrationServiceServicer_to_server(servicer, server):
                     servicer.WatchModels,
                     request_deserializer=llmrouter_dot_v1_dot_registration__pb2.WatchModelsRequest.FromString,
                     response_serializer=llmrouter_dot_v1_dot_registration__pb2.WatchModelsResponse.SerializeToString,
+            ),
+            'ExportModels': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportModels,
+                    request_deserializer=llmrouter_dot_v1_dot_registration__pb2.ExportModelsRequest.FromString,
+                    response_serializer=llmrouter_dot_v1_dot_registration__pb2.ExportModelsResponse.SerializeToString,
+            ),
+            'ImportModels': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportModels,
+                    request_deserializer=llmrouter_dot_v1_dot_registration__pb2.ImportModelsRequest.FromString,
+                    response_serializer=llmrouter_dot_v1_dot_registration__pb2.ImportModelsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -380,6 +425,60 @@ class RegistrationService:
             '/llmrouter.v1.RegistrationService/WatchModels',
             llmrouter_dot_v1_dot_registration__pb2.WatchModelsRequest.SerializeToString,
             llmrouter_dot_v1_dot_registration__pb2.WatchModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/llmrouter.v1.RegistrationService/ExportModels',
+            llmrouter_dot_v1_dot_registration__pb2.ExportModelsRequest.SerializeToString,
+            llmrouter_dot_v1_dot_registration__pb2.ExportModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportModels(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/llmrouter.v1.RegistrationService/ImportModels',
+            llmrouter_dot_v1_dot_registration__pb2.ImportModelsRequest.SerializeToString,
+            llmrouter_dot_v1_dot_registration__pb2.ImportModelsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -72,6 +72,23 @@ class RegistrationServiceStub:
     """
     WatchModels: _grpc.UnaryStreamMultiCallable[_registration_pb2.WatchModelsRequest, _registration_pb2.WatchModelsResponse]
     """Every model as it is now, then every change. A slow reader gets the latest, not all."""
+    ExportModels: _grpc.UnaryStreamMultiCallable[_registration_pb2.ExportModelsRequest, _registration_pb2.ExportModelsResponse]
+    """An offline bundle: one file with models and all their bytes, for a site without a line (see
+    docs/bundles.md). First the head, then the file's bytes in order, at the end its digest: without
+    the end the file is not whole. The bytes come from nodes that hold the models, or from the
+    router, and are verified on the way.
+    Errors: INVALID_ARGUMENT (INVALID_NAME when no model is named, AMBIGUOUS_MODEL); NOT_FOUND
+    (MODEL_NOT_FOUND); FAILED_PRECONDITION (PENDING_CONVERSION, DIGESTS_UNKNOWN); UNAVAILABLE
+    (NOT_HELD when no node that is online holds a file).
+    """
+    ImportModels: _grpc.StreamUnaryMultiCallable[_registration_pb2.ImportModelsRequest, _registration_pb2.ImportModelsResponse]
+    """Takes a bundle in: the file's bytes in order. Nothing is visible before every digest was found
+    right; then the models are registered as they were exported, and the router gives their bytes to
+    the nodes that are ordered to hold them. May be repeated.
+    Errors: INVALID_ARGUMENT (BAD_BUNDLE); ALREADY_EXISTS (MODEL_EXISTS: another manifest has the
+    name of one of the models); FAILED_PRECONDITION (INSUFFICIENT_DISK: of the router). Nothing of
+    the bundle is kept then.
+    """
 
 @_typing.type_check_only
 class RegistrationServiceAsyncStub(RegistrationServiceStub):
@@ -117,6 +134,23 @@ class RegistrationServiceAsyncStub(RegistrationServiceStub):
     """
     WatchModels: _aio.UnaryStreamMultiCallable[_registration_pb2.WatchModelsRequest, _registration_pb2.WatchModelsResponse]  # type: ignore[assignment]
     """Every model as it is now, then every change. A slow reader gets the latest, not all."""
+    ExportModels: _aio.UnaryStreamMultiCallable[_registration_pb2.ExportModelsRequest, _registration_pb2.ExportModelsResponse]  # type: ignore[assignment]
+    """An offline bundle: one file with models and all their bytes, for a site without a line (see
+    docs/bundles.md). First the head, then the file's bytes in order, at the end its digest: without
+    the end the file is not whole. The bytes come from nodes that hold the models, or from the
+    router, and are verified on the way.
+    Errors: INVALID_ARGUMENT (INVALID_NAME when no model is named, AMBIGUOUS_MODEL); NOT_FOUND
+    (MODEL_NOT_FOUND); FAILED_PRECONDITION (PENDING_CONVERSION, DIGESTS_UNKNOWN); UNAVAILABLE
+    (NOT_HELD when no node that is online holds a file).
+    """
+    ImportModels: _aio.StreamUnaryMultiCallable[_registration_pb2.ImportModelsRequest, _registration_pb2.ImportModelsResponse]  # type: ignore[assignment]
+    """Takes a bundle in: the file's bytes in order. Nothing is visible before every digest was found
+    right; then the models are registered as they were exported, and the router gives their bytes to
+    the nodes that are ordered to hold them. May be repeated.
+    Errors: INVALID_ARGUMENT (BAD_BUNDLE); ALREADY_EXISTS (MODEL_EXISTS: another manifest has the
+    name of one of the models); FAILED_PRECONDITION (INSUFFICIENT_DISK: of the router). Nothing of
+    the bundle is kept then.
+    """
 
 class RegistrationServiceServicer(metaclass=_abc_1.ABCMeta):
     """The supported models. Called by operators, the CLI and the dashboard.
@@ -201,5 +235,34 @@ class RegistrationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_registration_pb2.WatchModelsResponse], _abc.AsyncIterator[_registration_pb2.WatchModelsResponse]]:
         """Every model as it is now, then every change. A slow reader gets the latest, not all."""
+
+    @_abc_1.abstractmethod
+    def ExportModels(
+        self,
+        request: _registration_pb2.ExportModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_registration_pb2.ExportModelsResponse], _abc.AsyncIterator[_registration_pb2.ExportModelsResponse]]:
+        """An offline bundle: one file with models and all their bytes, for a site without a line (see
+        docs/bundles.md). First the head, then the file's bytes in order, at the end its digest: without
+        the end the file is not whole. The bytes come from nodes that hold the models, or from the
+        router, and are verified on the way.
+        Errors: INVALID_ARGUMENT (INVALID_NAME when no model is named, AMBIGUOUS_MODEL); NOT_FOUND
+        (MODEL_NOT_FOUND); FAILED_PRECONDITION (PENDING_CONVERSION, DIGESTS_UNKNOWN); UNAVAILABLE
+        (NOT_HELD when no node that is online holds a file).
+        """
+
+    @_abc_1.abstractmethod
+    def ImportModels(
+        self,
+        request_iterator: _MaybeAsyncIterator[_registration_pb2.ImportModelsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_registration_pb2.ImportModelsResponse, _abc.Awaitable[_registration_pb2.ImportModelsResponse]]:
+        """Takes a bundle in: the file's bytes in order. Nothing is visible before every digest was found
+        right; then the models are registered as they were exported, and the router gives their bytes to
+        the nodes that are ordered to hold them. May be repeated.
+        Errors: INVALID_ARGUMENT (BAD_BUNDLE); ALREADY_EXISTS (MODEL_EXISTS: another manifest has the
+        name of one of the models); FAILED_PRECONDITION (INSUFFICIENT_DISK: of the router). Nothing of
+        the bundle is kept then.
+        """
 
 def add_RegistrationServiceServicer_to_server(servicer: RegistrationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
