@@ -4,13 +4,13 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
-from agent.store import BytesFrom, Digests, Partial, StoreError
+from agent.store import BytesFrom, Digests, Origin, Partial, StoreError
 from agent.transfer.errors import TransferError, TransferStopped
 from agent.transfer.hashing import FrontierHash
-from agent.transfer.interrupt import Interrupt, Interrupted
+from agent.transfer.interrupt import Interrupted
 from agent.transfer.options import TransferOptions
 from agent.transfer.pieces import Lease, Schedule
 from agent.transfer.progress import TransferState
@@ -23,6 +23,8 @@ _BUFFER_BYTES = 256 << 10  # what a read over TLS fills (ADR 2)
 _TICK_SECONDS = 0.1
 _FLUSH_SECONDS = 1.0
 _SILENCE_SECONDS = 3.0
+_LOOK_SECONDS = 0.2  # how often a thread without a lease asks for one
+_HELPED_SECONDS = 5.0  # between tries of a Hub that has refused, while other nodes help
 _JOIN_SECONDS = 0.5
 
 
@@ -41,7 +43,7 @@ class Log(Protocol):
 @dataclass(slots=True)
 class _Worker:
     number: int
-    interrupt: Interrupt = field(default_factory=Interrupt)
+    lease: Lease | None = None
     listening_since: float | None = None  # set while blocked on the network
 
 
@@ -109,6 +111,11 @@ class BlobDownload:
             self._changed.notify_all()
         self._wake_everybody("stopped")
 
+    def look_again(self) -> None:
+        """Says that the schedule may have something to do now. Safe from any thread."""
+        with self._changed:
+            self._changed.notify_all()
+
     def state(self) -> tuple[TransferState, str]:
         """What is going on, and a reason for a person when nothing moves."""
         if self._is_complete():
@@ -118,6 +125,8 @@ class BlobDownload:
         wait = self._gate_until - now
         if wait > 0 and silent > min(1.0, wait):
             return TransferState.WAITING, f"waiting {math.ceil(wait)} s: {self._gate_note}"
+        if silent > _SILENCE_SECONDS and (awaited := self._schedule.waits_for):
+            return TransferState.WAITING, f"waiting for {awaited}"
         if silent > _SILENCE_SECONDS and self._rate.bytes_per_second is None:
             return TransferState.STALLED, f"no bytes from {self._source_name} for {int(silent)} s"
         return TransferState.DOWNLOADING, ""
@@ -173,9 +182,15 @@ class BlobDownload:
         with self._changed:
             workers = list(self._workers.values())
         for worker in workers:
-            since = worker.listening_since
-            if since is not None and now - since > self._options.stall_seconds:
-                worker.interrupt.fire("stalled")
+            lease, since = worker.lease, worker.listening_since
+            if lease is None or since is None:
+                continue
+            if now - since > self._patience(lease):
+                lease.interrupt.fire("stalled")
+
+    def _patience(self, lease: Lease) -> float:
+        seconds = lease.stall_seconds
+        return self._options.stall_seconds if seconds is None else seconds
 
     def _end(self) -> None:
         self._wake_everybody("over")
@@ -187,10 +202,11 @@ class BlobDownload:
 
     def _wake_everybody(self, reason: str) -> None:
         with self._changed:
-            workers = list(self._workers.values())
+            leases = [worker.lease for worker in self._workers.values()]
             self._changed.notify_all()
-        for worker in workers:
-            worker.interrupt.fire(reason)
+        for lease in leases:
+            if lease is not None:
+                lease.interrupt.fire(reason)
         self._rate.wake()
         self._partial.release_waiters()
 
@@ -216,6 +232,7 @@ class BlobDownload:
                 finally:
                     self._schedule.give_back(lease)
                     with self._changed:
+                        worker.lease = None
                         self._changed.notify_all()
         except (TransferError, StoreError) as error:
             self._fail(error)
@@ -238,12 +255,10 @@ class BlobDownload:
                 if self._is_over() or self._is_complete() or worker.number >= wanted:
                     return None
                 wait = self._gate_until - time.monotonic()
-                if wait <= 0:
-                    lease = self._schedule.next_piece()
-                    if lease is not None:
-                        return lease
-                    wait = _FLUSH_SECONDS
-                self._changed.wait(wait)
+                worker.lease = self._schedule.next_piece(from_hub=wait <= 0)
+                if worker.lease is not None:
+                    return worker.lease
+                self._changed.wait(min(wait, _LOOK_SECONDS) if wait > 0 else _LOOK_SECONDS)
 
     def _fetch(self, lease: Lease, worker: _Worker, buffer: memoryview) -> None:
         began = time.monotonic()
@@ -253,37 +268,43 @@ class BlobDownload:
         except RangesIgnored as ignored:
             self._log.info("fetching with one connection", reason=str(ignored))
         except SourceFailure as failure:
-            self._suffer(failure, began)
+            lease.failure = failure
         except Interrupted as interrupted:
             if interrupted.reason == "stalled":
-                seconds = self._options.stall_seconds
-                self._suffer(
-                    SourceFailure(
-                        Cause.STALLED, f"no byte came from {lease.source.name} for {seconds:g} s"
-                    ),
-                    began,
+                lease.failure = SourceFailure(
+                    Cause.STALLED,
+                    f"no byte came from {lease.source.name} for {self._patience(lease):g} s",
                 )
-                worker.interrupt = Interrupt()
+        if lease.failure is None:
+            return
+        if lease.source.origin is not Origin.PEER:
+            self._suffer(lease.failure, began)
+        elif not self._is_over():
+            self._log.warning(
+                "another node did not give a piece",
+                code=lease.failure.cause.code,
+                reason=lease.failure.message,
+            )
 
     def _receive(self, lease: Lease, worker: _Worker, buffer: memoryview) -> None:
-        origin = lease.source.origin
         worker.listening_since = time.monotonic()
         try:
-            read = lease.source.open(lease.start, lease.end - lease.start, worker.interrupt)
+            read = lease.source.open(lease.start, lease.end - lease.start, lease.interrupt)
             try:
                 while lease.position < lease.end and not self._is_over():
                     worker.listening_since = time.monotonic()
                     count = read.read_into(buffer)
                     worker.listening_since = None
-                    self._partial.write(buffer[:count], lease.position, origin)
-                    lease.position += count
+                    lease.take(buffer[:count], self._partial)
                     self._last_byte_at = time.monotonic()
                     self._rate.take(count, self._is_over)
             finally:
                 read.close()
+            if lease.position == lease.end:
+                lease.finish(self._partial)
         finally:
             worker.listening_since = None
-            worker.interrupt.detach()
+            lease.interrupt.detach()
 
     def _suffer(self, failure: SourceFailure, began: float) -> None:
         """Decides what a failed try means: a pause for all connections, or the end."""
@@ -292,6 +313,8 @@ class BlobDownload:
                 return
             now = time.monotonic()
             wait = self._tries.failed(failure, began, now, self._partial.received.total)
+            if wait is None and self._schedule.has_help:
+                wait = _HELPED_SECONDS
             if failure.cause in (Cause.LIMITED, Cause.UNAVAILABLE):
                 self._width.push_back(now)
             if wait is not None:

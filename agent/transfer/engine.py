@@ -13,9 +13,10 @@ from agent.transfer.http import HttpClient
 from agent.transfer.http_source import HttpSource
 from agent.transfer.interrupt import Interrupt, Interrupted
 from agent.transfer.options import TransferOptions
-from agent.transfer.pieces import InOrder
+from agent.transfer.pieces import InOrder, Schedule
 from agent.transfer.progress import Speed, TransferProgress, TransferState
 from agent.transfer.rate import RateLimit
+from agent.transfer.sharing import HubWay, Membership, Swarm
 from agent.transfer.source import Source, SourceUrl
 from agent.transfer.xet import XET_PIECE_BYTES, XET_STREAMS, XetSource, find_offer
 
@@ -46,11 +47,13 @@ class Transfer:
         rate: RateLimit,
         resolve: Callable[[ManifestFile], SourceUrl],
         log: Log,
+        swarm: Swarm | None = None,
     ) -> None:
         """`resolve` says where to fetch a file from now; it is asked again after a refusal.
 
         It is called from several threads, may block, and may raise `TransferError`: a retryable one
-        is tried again after a pause, any other ends the transfer.
+        is tried again after a pause, any other ends the transfer. `swarm` are the nodes to share
+        with; None: all comes from the Hub.
         """
         self._manifest = manifest
         self._store = store
@@ -58,6 +61,7 @@ class Transfer:
         self._rate = rate
         self._resolve = resolve
         self._log = log
+        self._swarm = swarm
         self._client = HttpClient(options.proxies, options.tls, options.connect_seconds)
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -71,6 +75,7 @@ class Transfer:
         self._fetching = ""  # the path of the file that `_blob` fetches
         self._state = TransferState.DOWNLOADING
         self._note = ""
+        self._remark = ""  # shown while there is no note
         self._shown = BytesFrom()
         self._speed = Speed()
         self._taken_over: dict[str, int] = {}
@@ -134,7 +139,7 @@ class Transfer:
             total_bytes=self._manifest.total_bytes,
             bytes_from=shown,
             speed_bps=self._speed.bytes_per_second(self._from_network(shown)),
-            note=note,
+            note=note or self._remark,
         )
 
     def digests(self) -> dict[str, str]:
@@ -244,19 +249,32 @@ class Transfer:
                 self._options.window_bytes,
                 reserve_bytes=self._options.reserve_bytes,
             )
+            member: Membership | None = None
+            held = False
             try:
                 self._taken_over.setdefault(file.path, partial.taken_over_bytes)
                 http = HttpSource(self._client, resolve, size=file.size_bytes, sha256=file.sha256)
-                digests = self._download(file, partial, xet or http)
+                source = xet or http
+                if not is_last:
+                    member = self._join(file, partial, source)
+                digests = self._download(file, partial, source, member)
                 if self._is_right(file, digests, http.git_object_id):
                     self._store.commit(
                         self._manifest, file, partial, digests, self._options.task_id
                     )
+                    held = True
                     self._settle(file, partial.received, digests.sha256)
                     return
                 self._log.warning("a downloaded file has another digest", path=file.path)
                 partial.discard()
+                if partial.received.peers:
+                    self._remark = (
+                        f'fetching "{file.path}" once more, from the Hub alone: put together with '
+                        "pieces of other nodes it was not the registered file"
+                    )
             finally:
+                if member is not None:
+                    member.leave(held=held)
                 partial.close()
             if is_last:
                 raise TransferError(
@@ -286,22 +304,33 @@ class Transfer:
         xet = None if offer is None else XetSource(offer, file.size_bytes)
         return lambda: known.pop() if known else self._resolve(file), xet
 
-    def _download(self, file: ManifestFile, partial: Partial, source: Source) -> Digests:
+    def _join(self, file: ManifestFile, partial: Partial, source: Source) -> Membership | None:
+        """The file's place in the swarm; None for one that is not shared."""
+        if self._swarm is None or file.sha256 is None or file.size_bytes == 0:
+            return None
+        return self._swarm.join(file.sha256, partial, self._hub_way(source))
+
+    def _hub_way(self, source: Source) -> HubWay:
         options = self._options
         if isinstance(source, XetSource):
-            options = replace(
-                options,
-                piece_bytes=min(options.piece_bytes, XET_PIECE_BYTES),
-                connections=XET_STREAMS,
-                max_connections=XET_STREAMS,
+            piece_bytes = min(options.piece_bytes, XET_PIECE_BYTES)
+            return HubWay(source, piece_bytes, XET_STREAMS, most=XET_STREAMS)
+        return HubWay(source, options.piece_bytes, options.connections)
+
+    def _download(
+        self, file: ManifestFile, partial: Partial, source: Source, member: Membership | None
+    ) -> Digests:
+        options = self._options
+        way = self._hub_way(source)
+        schedule: Schedule
+        if member is not None:
+            schedule = member
+        else:
+            schedule = InOrder(
+                source, partial.missing(), file.size_bytes, way.piece_bytes, way.connections
             )
-        schedule = InOrder(
-            source,
-            partial.missing(),
-            file.size_bytes,
-            options.piece_bytes,
-            options.connections,
-        )
+            if way.most is not None:
+                options = replace(options, connections=way.most, max_connections=way.most)
         blob = BlobDownload(
             partial,
             schedule,
@@ -310,6 +339,8 @@ class Transfer:
             self._log,
             with_git=file.sha256 is None,
         )
+        if member is not None:
+            member.follow(blob.look_again)
         with self._lock:
             self._unfetched.add(file.path)
             self._fetching = file.path
@@ -350,6 +381,7 @@ class Transfer:
             self._settled = self._settled + bytes_from
             self._held = BytesFrom()
             self._digests[file.path] = sha256
+            self._remark = ""
 
     def _tell(self, state: TransferState, note: str) -> None:
         with self._lock:

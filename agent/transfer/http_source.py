@@ -25,7 +25,7 @@ from agent.transfer.http import (
     parse_url,
 )
 from agent.transfer.interrupt import Interrupt
-from agent.transfer.source import Cause, RangesIgnored, SourceFailure, SourceUrl
+from agent.transfer.source import Cause, RangesIgnored, Source, SourceFailure, SourceUrl
 
 _MAX_REDIRECTS = 10
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -383,7 +383,7 @@ class HttpRead:
 
     def __init__(
         self,
-        source: HttpSource,
+        source: Source,
         client: HttpClient,
         url: Url,
         connection: Connection,
