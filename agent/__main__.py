@@ -10,12 +10,12 @@ import click
 
 from agent.config import Config, Label, NodeName, host_name, usual_models_dir
 from agent.identity import DamagedIdentity, DataFolderInUse
-from agent.options import disk_options, engine_options, engines
+from agent.options import disk_options, engine_options, engines, peer_options, serving
 from agent.store import StoreError
 from agent.transfer import XetUse
 from protos.daemon import logs
 from protos.daemon.config import daemon_options
-from protos.daemon.listen import is_loopback
+from protos.daemon.listen import is_loopback, require_loopback
 from protos.daemon.ready import version
 from protos.daemon.sizes import ByteSize
 
@@ -36,7 +36,8 @@ _ENV = "LLM_ROUTER_AGENT"
     is_flag=True,
     envvar=f"{_ENV}_INSECURE",
     show_envvar=True,
-    help="Follow a router on another machine although nothing is encrypted or checked.",
+    help="Follow a router on another machine, or serve other machines, although nothing is "
+    "encrypted.",
 )
 @click.option(
     "--name",
@@ -146,6 +147,7 @@ _ENV = "LLM_ROUTER_AGENT"
     show_envvar=True,
     help="The longest wait between tries to reach the router.",
 )
+@peer_options(_ENV)
 @disk_options(_ENV)
 @engine_options(_ENV)
 @daemon_options(_ENV)
@@ -159,6 +161,8 @@ def main(log_format: str, log_level: str, insecure: bool, **settings: Any) -> No
     logs.configure(log_format, log_level)
     config = _config(settings)
     _require_trust(config.router, insecure)
+    if config.serving is not None:
+        _require_trusted_network(config.serving.host, insecure)
     try:
         asyncio.run(app.run(config))
     except (DataFolderInUse, DamagedIdentity, StoreError, OSError) as error:
@@ -186,6 +190,7 @@ def _config(settings: dict[str, Any]) -> Config:
         scrub_interval=settings["scrub_interval"],
         scrub_rate=settings["scrub_rate"] or None,
         engines=engines(settings),
+        serving=serving(settings),
         ready_file=settings["ready_file"],
     )
 
@@ -207,6 +212,16 @@ def _require_trust(router: str, insecure: bool) -> None:
         "removes",
         router=router,
     )
+
+
+def _require_trusted_network(host: str, insecure: bool) -> None:
+    require_loopback(host, insecure)
+    if not is_loopback(host):
+        logs.get_logger(__name__).warning(
+            "INSECURE: serving other machines without encryption; whoever can read this network "
+            "reads the models that pass, and can ask for them while a ticket that passed counts",
+            host=host,
+        )
 
 
 if __name__ == "__main__":

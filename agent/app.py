@@ -19,6 +19,7 @@ from agent.host import Gpu
 from agent.identity import data_folder, node_id
 from agent.inventory import Inventory
 from agent.node import Node
+from agent.peers import Sharing
 from agent.quota import Quota
 from agent.runner import Runner, Transferring, account_of
 from agent.scrub import Scrub
@@ -54,8 +55,8 @@ async def run(config: Config) -> None:
             models_dir=str(store.models_dir),
             version=version(),
         )
-        async with _serving(config, folder, identity, store):
-            write_ready_file(config.ready_file)
+        async with _serving(config, folder, identity, store) as addresses:
+            write_ready_file(config.ready_file, **addresses)
             try:
                 await stop.wait()
             finally:
@@ -66,19 +67,21 @@ async def run(config: Config) -> None:
 @contextlib.asynccontextmanager
 async def _serving(
     config: Config, folder: Path, identity: str, store: Store
-) -> AsyncIterator[None]:
+) -> AsyncIterator[dict[str, str]]:
+    """Runs everything; yields the addresses for the ready file."""
     gpus = await asyncio.to_thread(host.gpus)
     desk = UrlDesk()
+    sharing = Sharing(config.serving, store.shelf, lambda: node.peer_key, config.router)
     node = Node(
         folder,
-        hello=_Introduction(config, identity, gpus).hello,
+        hello=_Introduction(config, identity, gpus, sharing).hello,
         disk=lambda: host.disk(config.models_dir),
         desk=desk,
     )
     rate = RateLimit(config.max_rate)
     loop = asyncio.get_running_loop()
     checks = Checks()
-    quota = Quota(store, config.max_store_bytes, node.wanted, checks)
+    quota = Quota(store, config.max_store_bytes, node.wanted, checks, store.shelf.is_read)
     handover = handover_to(config.engines, store, folder)
 
     def new_transfer(order: TaskOrder) -> Transferring:
@@ -95,6 +98,7 @@ async def _serving(
         own_rate=config.max_rate,
         max_concurrent=config.max_concurrent,
         listener=node,
+        limit_upload=sharing.limit,
     )
     inventory = Inventory(store, folder / VERIFY_TIMES_FILE, store_changed, checks=checks)
     scrub = Scrub(
@@ -109,16 +113,17 @@ async def _serving(
     connection = Connection(
         config.router, node, Backoff(config.backoff_first_seconds, config.backoff_max_seconds)
     )
+    addresses = await asyncio.to_thread(sharing.start)
     node.follow(runner, inventory)
     async with _background(
         inventory.run(), node.keep_ledger(), connection.run(), scrub.run(), handover.run()
     ):
         try:
-            yield
+            yield addresses
         finally:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_STOPPING_SECONDS):
-                    await runner.close()
+                    await asyncio.gather(runner.close(), asyncio.to_thread(sharing.close))
     node.save()
 
 
@@ -181,7 +186,10 @@ class _Fetch:
 class _Introduction:
     """What this node says of itself at each connection."""
 
-    def __init__(self, config: Config, identity: str, gpus: tuple[Gpu, ...]) -> None:
+    def __init__(
+        self, config: Config, identity: str, gpus: tuple[Gpu, ...], sharing: Sharing
+    ) -> None:
+        self._sharing = sharing
         self._config = config
         self._identity = identity
         self._gpus = gpus
@@ -204,6 +212,8 @@ class _Introduction:
             max_concurrent=config.max_concurrent,
             reserve_bytes=config.reserve_bytes,
             instance=self._instance,
+            peer_addresses=self._sharing.addresses(),
+            max_upload_rate_bytes_per_second=self._sharing.max_rate or 0,
         )
 
 

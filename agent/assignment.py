@@ -50,6 +50,7 @@ class Assignment:
     keep_partials: tuple[Manifest, ...] = ()
     keep_partials_known: bool = True
     max_rate: int | None = None  # bytes per second; 0: no limit; None: the agent's own flag
+    max_upload_rate: int | None = None  # the same, for bytes to other nodes
 
     @property
     def wanted_partials(self) -> tuple[Manifest, ...]:

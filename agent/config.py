@@ -28,6 +28,17 @@ class Engines:
 
 
 @dataclass(frozen=True, slots=True)
+class Serving:
+    """Where and how much this node serves other nodes."""
+
+    host: str
+    port: int  # 0: any free one
+    addresses: tuple[str, ...]  # announced instead of what was found out, if there are any
+    max_connections: int
+    max_rate: int | None  # bytes per second; None: no limit
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """How one agent runs. Sizes in bytes, rates in bytes per second, times in seconds."""
 
@@ -49,6 +60,7 @@ class Config:
     scrub_interval: float  # 0: never
     scrub_rate: int | None  # None: no limit
     engines: Engines
+    serving: Serving | None  # None: other nodes get nothing
     ready_file: Path | None
 
 

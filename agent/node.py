@@ -86,6 +86,11 @@ class Node:
         """The models that were brought here and not evicted; from any thread."""
         return self._remembered.models
 
+    @property
+    def peer_key(self) -> bytes:
+        """What nodes of this fleet sign requests with, empty until it is told; any thread."""
+        return self._welcome.peer_key
+
     def wanted(self) -> tuple[Manifest, ...]:
         """The models that were brought here, or are to be; from any thread."""
         now = self._remembered

@@ -1,5 +1,6 @@
-"""The options of `llm-router-agent` about what happens to models once they are on disk."""
+"""The options of `llm-router-agent` about what becomes of models once they are on disk."""
 
+import ipaddress
 import re
 import shlex
 from collections.abc import Callable
@@ -8,12 +9,14 @@ from typing import Any, TypeVar
 
 import click
 
-from agent.config import Engines
+from agent.config import Engines, Serving
 from protos.daemon.sizes import ByteSize
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _SPAN = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([smhdw]?)\s*", re.IGNORECASE)
+_HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(?::([0-9]{1,5}))?")
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
 _SECONDS = {"": 3600.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
@@ -58,6 +61,110 @@ class HttpUrl(click.ParamType[str]):
         if not str(value).startswith(("http://", "https://")):
             self.fail(f"{value} is not an address: write http://HOST:PORT", param, ctx)
         return str(value).rstrip("/")
+
+
+class PeerAddress(click.ParamType[str]):
+    """A host that other nodes can reach, with or without a port: IPv6 with a port in brackets."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text, unchanged."""
+        text = str(value)
+        match = _HOST_AND_PORT.fullmatch(text)
+        if not (_is_v6(text) or (match is not None and _is_host(match[1]) and _is_port(match[2]))):
+            self.fail(f"{value} is not an address: write HOST, HOST:PORT or [v6]:PORT", param, ctx)
+        return text
+
+
+def _is_v6(text: str) -> bool:
+    try:
+        return isinstance(ipaddress.ip_address(text), ipaddress.IPv6Address)
+    except ValueError:
+        return False
+
+
+def _is_host(text: str) -> bool:
+    if text.startswith("["):
+        return text.endswith("]") and _is_v6(text[1:-1])
+    return _HOST.fullmatch(text) is not None
+
+
+def _is_port(text: str | None) -> bool:
+    return text is None or 0 < int(text) < 1 << 16
+
+
+def peer_options(env_prefix: str) -> Callable[[Command], Command]:
+    """Adds the options that make a `Serving`; the command receives its fields."""
+    return _all(
+        click.option(
+            "--no-peers",
+            is_flag=True,
+            envvar=f"{env_prefix}_NO_PEERS",
+            show_envvar=True,
+            help="Serve nothing to other nodes.",
+        ),
+        click.option(
+            "--peer-host",
+            metavar="HOST",
+            default="127.0.0.1",
+            envvar=f"{env_prefix}_PEER_HOST",
+            show_envvar=True,
+            help="Where other nodes get pieces of what this one holds; 0.0.0.0: all interfaces, "
+            '"::": with IPv6 too. Beyond loopback it needs --insecure.',
+        ),
+        click.option(
+            "--peer-port",
+            type=click.IntRange(0, 65535),
+            default=0,
+            envvar=f"{env_prefix}_PEER_PORT",
+            show_envvar=True,
+            help="The port for other nodes; 0: any free one.",
+        ),
+        click.option(
+            "--peer-address",
+            "peer_addresses",
+            type=PeerAddress(),
+            metavar="HOST[:PORT]",
+            multiple=True,
+            envvar=f"{env_prefix}_PEER_ADDRESS",
+            show_envvar=True,
+            help="Tell other nodes this address instead of what was found out, as behind NAT; may "
+            "be repeated, the likeliest first.",
+        ),
+        click.option(
+            "--max-peer-connections",
+            type=click.IntRange(1, 4096),
+            default=64,
+            envvar=f"{env_prefix}_MAX_PEER_CONNECTIONS",
+            show_envvar=True,
+            help="Connections of other nodes that are served at the same time.",
+        ),
+        click.option(
+            "--max-upload-rate",
+            type=ByteSize(),
+            metavar="BYTES/s",
+            default=0,
+            envvar=f"{env_prefix}_MAX_UPLOAD_RATE",
+            show_envvar=True,
+            show_default="no limit",
+            help="Ceiling for everything that other nodes get together, as in 20MB; the operator "
+            "may set another.",
+        ),
+    )
+
+
+def serving(settings: dict[str, Any]) -> Serving | None:
+    """Reads what `peer_options` added."""
+    if settings["no_peers"]:
+        return None
+    return Serving(
+        host=settings["peer_host"],
+        port=settings["peer_port"],
+        addresses=tuple(settings["peer_addresses"]),
+        max_connections=settings["max_peer_connections"],
+        max_rate=settings["max_upload_rate"] or None,
+    )
 
 
 def disk_options(env_prefix: str) -> Callable[[Command], Command]:

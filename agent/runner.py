@@ -135,8 +135,9 @@ class Runner:
     """Makes what runs and what is on disk follow the newest assignment.
 
     At most `max_concurrent` transfers are alive at once; `own_rate` (bytes per second, None: no
-    limit) holds unless the assignment sets another. What could not be evicted is tried again after
-    `retry_seconds`.
+    limit) holds unless the assignment sets another. `limit_upload` is told what each assignment
+    says about bytes to other nodes (0: no limit; None: the agent's own flag). What could not be
+    evicted is tried again after `retry_seconds`.
     """
 
     def __init__(
@@ -149,6 +150,7 @@ class Runner:
         max_concurrent: int,
         listener: Listener,
         retry_seconds: float = 30.0,
+        limit_upload: Callable[[int | None], None] = lambda bytes_per_second: None,
     ) -> None:
         self._files = files
         self._new_transfer = new_transfer
@@ -157,6 +159,7 @@ class Runner:
         self._max_concurrent = max_concurrent
         self._listener = listener
         self._retry_seconds = retry_seconds
+        self._limit_upload = limit_upload
         self._loop = asyncio.get_running_loop()
         self._assignment = Assignment()
         self._lives: dict[str, _Live] = {}
@@ -201,6 +204,7 @@ class Runner:
         if limit != self._rate.bytes_per_second:
             self._rate.change(limit)
             log.info("the rate limit changed", bytes_per_second=limit)
+        self._limit_upload(assignment.max_upload_rate)
         self._step()
 
     # How it stands

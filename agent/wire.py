@@ -43,6 +43,7 @@ def assignment_from_pb(message: agent_pb2.Assignment, epoch: int) -> Assignment:
     )
     kept, all_kept_valid = _valid(("", manifest) for manifest in message.keep_partials)
     rate = message.max_rate_bytes_per_second
+    upload = message.max_upload_rate_bytes_per_second
     return Assignment(
         epoch=epoch,
         revision=message.revision,
@@ -52,6 +53,9 @@ def assignment_from_pb(message: agent_pb2.Assignment, epoch: int) -> Assignment:
         keep_partials=tuple(manifest for _, manifest in kept),
         keep_partials_known=all_kept_valid and not refused,
         max_rate=max(0, rate) if message.HasField("max_rate_bytes_per_second") else None,
+        max_upload_rate=(
+            max(0, upload) if message.HasField("max_upload_rate_bytes_per_second") else None
+        ),
     )
 
 
