@@ -1,0 +1,443 @@
+"""The state of one swarm, and the steps that keep its parts in agreement."""
+
+import heapq
+from collections.abc import Callable
+from typing import Any
+
+from router.domain.swarm.asking import Asking
+from router.domain.swarm.digests import Digests
+from router.domain.swarm.fleet import Fleet
+from router.domain.swarm.line import Line
+from router.domain.swarm.members import Flight, Member
+from router.domain.swarm.pieces import Pieces
+from router.domain.swarm.values import Settings, bits
+
+# A piece that a node gave back, or a Hub that failed it, is left alone for so many seconds.
+_PUT_OFF = 30.0
+_HUB_REST, _LONGEST_HUB_REST = 1.0, 60.0
+# Pieces from the Hub that a member alone has: from so many on they count as equally many.
+_MOST_BURDEN = 4
+
+
+class Board:
+    """Sets of nodes (by slot) and of pieces are bits."""
+
+    def __init__(
+        self, piece_count: int, piece_bytes: int, fleet: Fleet, settings: Settings
+    ) -> None:
+        self.piece_bytes = piece_bytes
+        self.piece_count = piece_count
+        self.settings = settings
+        self.fleet = fleet
+        self.random = fleet.random
+        self.pieces = Pieces(piece_count)
+        self.digests = Digests(piece_count)
+        self.asking = Asking(settings)
+        self.line = Line(settings)
+        self.members: dict[int, Member] = {}
+        # What each node has that takes part.
+        self.have: dict[int, int] = {}
+        self.present = 0
+        self._wholes = 0
+        self._members = 0
+        # Holders that lied, each with the pieces it was about.
+        self._shunned: dict[int, int] = {}
+        # Members that could work on a piece more.
+        self.hungry = 0
+        # What has to be looked at again.
+        self.stirred_takers = 0
+        self.stirred_holders = 0
+        # Pieces whose holders all send as much as they may.
+        self.exhausted = 0
+        # Pieces on their way from the Hub, each with its leases.
+        self.leased = 0
+        self.leases: dict[int, list[Flight]] = {}
+        self.lease_count = 0
+        # Members that the Hub has just failed.
+        self.resting = 0
+        # When the first of the transfers of a piece is thought to be done.
+        self.coming: dict[int, float] = {}
+        self._looks: set[int] = set()
+        # How many pieces from the Hub a member has or fetches that nobody else has, as sets.
+        self.burdens = [0] * (_MOST_BURDEN + 1)
+        self._burden: dict[int, int] = {}
+        self._origin: dict[int, int] = {}
+        self._sending: dict[int, set[Flight]] = {}
+        self._timers: list[tuple[float, int, Callable[[Any], None], Any]] = []
+        self._timer_count = 0
+        self._attached: set[int] = set()
+
+    # Who takes part
+
+    def is_piece(self, piece: int) -> bool:
+        """Whether the file has such a piece."""
+        return 0 <= piece < self.piece_count
+
+    def member(self, node_id: str) -> Member | None:
+        """The member of this id."""
+        slot = self.fleet.known(node_id)
+        return None if slot is None else self.members.get(slot)
+
+    def is_whole(self, slot: int) -> bool:
+        """Whether the node has verified the whole file."""
+        return bool(self._wholes >> slot & 1)
+
+    def is_alone(self, slot: int | None) -> bool:
+        """Whether no other node wants the file or can give of it."""
+        others = self._members | self._wholes
+        for shunned in self._shunned:
+            if not self._members >> shunned & 1:
+                others &= ~(1 << shunned)
+        return not (others if slot is None else others & ~(1 << slot))
+
+    def add_member(self, slot: int, have: int, now: float) -> None:
+        """A node that does not take part begins to, with capacity 0."""
+        member = Member(slot, have, self.pieces.all & ~have)
+        self.members[slot] = member
+        self._members |= 1 << slot
+        self._set_burden(slot, 0)
+        self.pieces.lack(member.lack, slot)
+        self._add(slot, have, now)
+        self.stirred_takers |= self._members
+
+    def add_whole(self, slot: int, now: float) -> None:
+        """A node that does not take part begins to, as a holder of the whole file."""
+        self._wholes |= 1 << slot
+        self._add(slot, self.pieces.all, now)
+        self.stirred_takers |= self._members
+
+    def _add(self, slot: int, have: int, now: float) -> None:
+        if slot not in self._attached:
+            self._attached.add(slot)
+            self.fleet.attach(slot, self)
+            if self.fleet.is_banned(slot, now):
+                self._shunned[slot] = 0
+                self.digests.distrust(slot)
+        self.present |= 1 << slot
+        self.have[slot] = have
+        if slot not in self._shunned:
+            self.pieces.hold(have, slot)
+            self.holder_free(slot)
+            self.asking.due = True
+
+    def remove(self, slot: int) -> None:
+        """A node takes part no more. What it was to fetch, and to send, is free."""
+        if not self.present >> slot & 1:
+            return
+        member = self.members.get(slot)
+        if member is not None:
+            for flight in list(member.flights.values()):
+                self._end(flight)
+                self._give_up(flight)
+            self.pieces.unlack(member.lack, slot)
+            del self.members[slot]
+        bit = 1 << slot
+        self.present &= ~bit
+        self._members &= ~bit
+        self._wholes &= ~bit
+        self.hungry &= ~bit
+        self.resting &= ~bit
+        have = self.have.pop(slot)
+        if slot not in self._shunned:
+            self.pieces.drop(have, slot)
+        self._burden.pop(slot, None)
+        self.burdens = [those & ~bit for those in self.burdens]
+        for piece, origin in list(self._origin.items()):
+            if origin == slot or not self.pieces.lackers[piece]:
+                self._unburden(piece)
+        for flight in list(self._sending.get(slot, ())):
+            self._abandon(flight)
+        self.asking.gone(slot)
+        self.stirred_takers |= self._members
+
+    def close(self) -> None:
+        """Nobody takes part any more."""
+        for slot in self._attached:
+            self.fleet.detach(slot, self)
+        self._attached.clear()
+
+    # Truth and lies
+
+    def shun(self, slot: int, pieces: int, now: float) -> bool:
+        """A holder lied about these pieces: it is a source no more. Whether that is news."""
+        news = pieces & ~self._shunned.get(slot, 0)
+        if slot not in self._shunned:
+            self.pieces.drop(self.have.get(slot, 0), slot)
+            for flight in list(self._sending.get(slot, ())):
+                self._abandon(flight)
+            self.asking.gone(slot)
+            self.stirred_takers |= self._members
+        self._shunned[slot] = self._shunned.get(slot, 0) | pieces
+        self.fleet.accuse(slot, id(self), now)
+        return bool(news)
+
+    def pardon(self, slot: int, piece: int) -> bool:
+        """It was not the holder's fault. Whether it is a source again."""
+        left = self._shunned.get(slot, 0) & ~(1 << piece)
+        if slot not in self._shunned or left:
+            if left:
+                self._shunned[slot] = left
+            return False
+        del self._shunned[slot]
+        self.fleet.pardon(slot, id(self))
+        self.pieces.hold(self.have.get(slot, 0), slot)
+        self.holder_free(slot)
+        self.asking.due = True
+        return True
+
+    def settled(self, changed: int) -> None:
+        """What is believed of these pieces has changed."""
+        for piece in bits(changed):
+            self.stirred_takers |= self.pieces.lackers[piece] & self.hungry
+        self.asking.due = True
+
+    def ask(self, now: float) -> list[tuple[int, list[int]]]:
+        """Of whom which digests are to be asked."""
+        if not self.asking.due:
+            return []
+        needed = self.pieces.live & ~self.pieces.unheld & ~self.digests.known
+        unanswered = self.asking.unanswered
+        chosen = self.asking.choose(needed, self._vouchers(), now)
+        if self.asking.unanswered != unanswered:
+            self.stirred_takers |= self.hungry
+        if chosen:
+            self.at(now + self.settings.digest_patience, self.asking.overdue)
+        return chosen
+
+    def _vouchers(self) -> list[tuple[int, int]]:
+        sources = [slot for slot in self.have if slot not in self._shunned]
+        sources.sort(key=lambda slot: not self.is_whole(slot))
+        return [
+            (slot, self.have[slot] & ~self.digests.told_by(slot))
+            for slot in sources
+            if self.is_whole(slot) or self.have[slot] & ~self.digests.contested
+        ]
+
+    # Pieces
+
+    def gain(self, member: Member, piece: int, *, leased: bool) -> None:
+        """A member has a piece; `leased`: from the Hub, by a grant."""
+        bit = 1 << piece
+        if member.have & bit:
+            return
+        member.have |= bit
+        self.have[member.slot] = member.have
+        if member.lack & bit:
+            member.lack &= ~bit
+            self.pieces.unlack(bit, member.slot)
+        self.coming.pop(piece, None)
+        if leased:
+            member.hub_failures = 0
+        if member.slot in self._shunned:
+            return
+        self.pieces.hold(bit, member.slot)
+        count = self.pieces.count(piece)
+        if count == 1 and leased and piece not in self._origin:
+            self._origin[piece] = member.slot
+            self._set_burden(member.slot, 1)
+        elif count == 2 and piece in self._origin:
+            self._unburden(piece)
+        self.exhausted &= ~bit
+        self.stirred_holders |= 1 << member.slot
+        if not self.digests.known & bit:
+            self.asking.due = True
+
+    def lose(self, slot: int, gone: int) -> None:
+        """A holder has these pieces no more."""
+        gone &= self.have[slot]
+        if not gone:
+            return
+        self.have[slot] &= ~gone
+        self._wholes &= ~(1 << slot)
+        if slot not in self._shunned:
+            self.pieces.drop(gone, slot)
+        member = self.members.get(slot)
+        if member is not None:
+            member.have &= ~gone
+            lack = sum(1 << piece for piece in bits(gone) if not member.fetches(piece))
+            member.lack |= lack
+            self.pieces.lack(lack, slot)
+            self.weigh(member)
+        self.stirred_takers |= self._members
+
+    def put_off(self, member: Member, piece: int, now: float) -> None:
+        """A member gave a piece back: it is not granted to it again for a while."""
+        bit = 1 << piece
+        if member.lack & bit:
+            member.lack &= ~bit
+            self.pieces.unlack(bit, member.slot)
+            self.at(now + _PUT_OFF, self._want_again, (member, piece))
+
+    def _want_again(self, which: tuple[Member, int]) -> None:
+        member, piece = which
+        if self.members.get(member.slot) is member:
+            self._restore(member, piece)
+
+    def _restore(self, member: Member, piece: int) -> None:
+        bit = 1 << piece
+        if not (member.have | member.lack) & bit and not member.fetches(piece):
+            member.lack |= bit
+            self.pieces.lack(bit, member.slot)
+            self.weigh(member)
+
+    def rest_from_hub(self, member: Member, now: float) -> None:
+        """The Hub failed a member: it gets no lease for a while, longer each time in a row."""
+        rest = min(_HUB_REST * 2**member.hub_failures, _LONGEST_HUB_REST)
+        member.hub_failures = min(member.hub_failures + 1, 10)
+        self.resting |= 1 << member.slot
+        self.at(now + rest, self._rested, member)
+
+    def _rested(self, member: Member) -> None:
+        if self.members.get(member.slot) is member:
+            self.resting &= ~(1 << member.slot)
+            self.stirred_takers |= 1 << member.slot
+
+    # Transfers
+
+    def start(self, member: Member, piece: int, holder: int, now: float) -> Flight:
+        """A member is told to fetch a piece; `holder` is -1 for the Hub."""
+        settings, bit = self.settings, 1 << piece
+        if member.lack & bit:
+            member.lack &= ~bit
+            self.pieces.unlack(bit, member.slot)
+        if holder == -1:
+            flight = Flight(member.slot, piece, -1, b"", now, 0)
+            self.leases.setdefault(piece, []).append(flight)
+            self.leased |= bit
+            self.lease_count += 1
+            self._set_burden(member.slot, 1)
+            self.at(now + self.line.expires_after, self._expire, flight)
+            self.at(now + self.line.doubles_after, self._ripen, flight)
+        else:
+            span = self.fleet.span(holder, self.piece_bytes)
+            self.fleet.began(holder)
+            digest = self.digests.of(piece)
+            flight = Flight(member.slot, piece, holder, digest, now, self.fleet.sends(holder))
+            self._sending.setdefault(holder, set()).add(flight)
+            done = now + span
+            known = self.coming.get(piece)
+            if known is None or known <= now or done < known:
+                self.coming[piece] = done
+            patience = max(settings.peer_floor, settings.peer_factor * span)
+            self.at(now + patience, self._expire, flight)
+        member.flights[piece, holder] = flight
+        if len(member.flights) >= member.capacity or not member.lack:
+            self.hungry &= ~(1 << member.slot)
+        return flight
+
+    def land(self, member: Member, piece: int, holder: int, *, got: bool) -> Flight | None:
+        """A transfer has ended. Returns it; None: there was none."""
+        flight = member.flights.get((piece, holder))
+        if flight is not None:
+            self._end(flight)
+            self._give_up(flight)
+            if not got:
+                self.coming.pop(piece, None)
+                self._restore(member, piece)
+        return flight
+
+    def _end(self, flight: Flight) -> None:
+        flight.ended = True
+        del self.members[flight.taker].flights[flight.piece, flight.holder]
+        if flight.holder != -1:
+            self._sending[flight.holder].discard(flight)
+            self.fleet.ended(flight.holder)
+
+    def _give_up(self, flight: Flight) -> None:
+        """Counts on a transfer no more."""
+        if not flight.active:
+            return
+        flight.active = False
+        if flight.holder == -1:
+            rest = self.leases[flight.piece]
+            rest.remove(flight)
+            self.lease_count -= 1
+            self._set_burden(flight.taker, -1)
+            if not rest:
+                del self.leases[flight.piece]
+                self.leased &= ~(1 << flight.piece)
+
+    def _abandon(self, flight: Flight) -> None:
+        """A transfer will not end well, or takes too long: its taker may have another way."""
+        if flight.active and not flight.ended:
+            self._give_up(flight)
+            self.coming.pop(flight.piece, None)
+            self._restore(self.members[flight.taker], flight.piece)
+
+    def _ripen(self, flight: Flight) -> None:
+        """A lease may be doubled from now on; `Granting` looks at it each time."""
+
+    def _expire(self, flight: Flight) -> None:
+        if flight.active and not flight.ended:
+            if flight.holder != -1:
+                patience = self.settings.peer_floor
+                self.fleet.crawls(flight.holder, self.piece_bytes, patience)
+            self._abandon(flight)
+
+    def look_again(self, piece: int, when: float) -> None:
+        """A piece was not granted because it comes sooner another way: if it does not, it is."""
+        if piece not in self._looks:
+            self._looks.add(piece)
+            self.at(when, self._look, piece)
+
+    def _look(self, piece: int) -> None:
+        self._looks.discard(piece)
+        self.stirred_takers |= self.pieces.lackers[piece] & self.hungry
+
+    def weigh(self, member: Member) -> None:
+        """Finds out anew whether a member could work on a piece more."""
+        if member.is_hungry:
+            self.hungry |= 1 << member.slot
+            self.stirred_takers |= 1 << member.slot
+        else:
+            self.hungry &= ~(1 << member.slot)
+
+    def _set_burden(self, slot: int, change: int) -> None:
+        before = self._burden.get(slot, 0)
+        after = before + change
+        self._burden[slot] = after
+        self.burdens[min(before, _MOST_BURDEN)] &= ~(1 << slot)
+        self.burdens[min(after, _MOST_BURDEN)] |= 1 << slot
+
+    def _unburden(self, piece: int) -> None:
+        origin = self._origin.pop(piece)
+        if origin in self._burden:
+            self._set_burden(origin, -1)
+
+    # What the fleet tells
+
+    def holder_free(self, slot: int) -> None:
+        """The holder can send again."""
+        self.stirred_holders |= 1 << slot
+        self.exhausted &= ~self.have.get(slot, 0)
+
+    def holder_full(self, slot: int) -> None:
+        """The holder sends as much as it may."""
+        if slot not in self._shunned:
+            self.exhausted |= self.have.get(slot, 0) & self.pieces.held_once
+
+    def pair_open(self, taker: int, holder: int) -> None:
+        """The taker may try the holder again."""
+        if self.present >> holder & 1:
+            self.stirred_takers |= 1 << taker
+
+    # Time
+
+    def at(self, when: float, what: Callable[[Any], None], about: Any = None) -> None:
+        """Has something done at a moment; it is given `about`, or the moment when there is none."""
+        self._timer_count += 1
+        heapq.heappush(self._timers, (when, self._timer_count, what, about))
+
+    def advance(self, now: float) -> None:
+        """Does what is due."""
+        timers = self._timers
+        while timers and timers[0][0] <= now:
+            _, _, what, about = heapq.heappop(timers)
+            what(now if about is None else about)
+
+    def wake_at(self) -> float | None:
+        """When something is due next."""
+        timers = self._timers
+        while timers and isinstance(timers[0][3], Flight) and timers[0][3].ended:
+            heapq.heappop(timers)
+        return timers[0][0] if timers else None

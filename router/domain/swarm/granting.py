@@ -1,0 +1,224 @@
+"""The decisions: who is to fetch which piece from where."""
+
+from collections.abc import Iterator
+
+from router.domain.swarm.board import Board
+from router.domain.swarm.members import Flight, Member
+from router.domain.swarm.values import HUB, Grant, any_bit, bits
+
+# How many of a set are looked at before chance decides next time.
+_TRIES = 32
+# A holder is passed by when another would have the piece and have sent it in this part of its span.
+_SOONER = 0.8
+
+
+class Granting:
+    """Makes grants for what has changed on the board since the last time.
+
+    First the Hub's line is kept busy, then whoever has free capacity takes from holders (`_pull`),
+    then whoever can send finds takers (`_push`), at last the leases that take too long are doubled.
+    """
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._grants: list[Grant] = []
+
+    def decide(self, now: float) -> list[Grant]:
+        """All that can be granted now."""
+        board = self._board
+        board.fleet.advance(now)
+        board.advance(now)
+        self._grants = []
+        if len(board.members) > 1 or not board.is_alone(next(iter(board.members), None)):
+            self._lease(now)
+            takers = board.stirred_takers & board.hungry
+            for slot in bits(takers):
+                self._pull(board.members[slot], now)
+            holders = board.stirred_holders
+            if board.hungry:
+                for slot in bits(holders & board.present):
+                    self._push(slot, now)
+            self._serve_cut_off(takers & board.hungry, now)
+            self._double(now)
+        board.stirred_takers = board.stirred_holders = 0
+        board.fleet.settled(board)
+        return self._grants
+
+    # From the Hub
+
+    def _lease(self, now: float) -> None:
+        """Gives pieces that nobody has and nobody fetches to those with the least of their own."""
+        board = self._board
+        if board.lease_count >= board.line.leases or not board.hungry & ~board.resting:
+            return
+        pieces, digests = board.pieces, board.digests
+        need = pieces.live & ~board.leased
+        need &= pieces.unheld | digests.contested | board.asking.unanswered & ~digests.known
+        if not need:
+            board.line.idle()
+        tries = _TRIES
+        while need and tries and board.lease_count < board.line.leases:
+            piece = any_bit(need, board.random)
+            takers = pieces.lackers[piece] & board.hungry & ~board.resting
+            if takers:
+                self._grant(board.members[self._least_burdened(takers)], piece, -1, now)
+            else:
+                tries -= 1
+            need &= ~(1 << piece)
+
+    def _least_burdened(self, takers: int) -> int:
+        board = self._board
+        best = -1
+        for burdened in board.burdens:
+            fitting = burdened & takers
+            for _ in range(8):
+                if not fitting:
+                    break
+                slot = any_bit(fitting, board.random)
+                if not board.fleet.is_slow(slot):
+                    return slot
+                best = slot if best < 0 else best
+                fitting &= ~(1 << slot)
+        return best
+
+    def _double(self, now: float) -> None:
+        """When only leased pieces are missing, a lease that takes very long is given to another."""
+        board = self._board
+        if not board.hungry or not board.leases:
+            return
+        if board.pieces.live & ~board.leased & board.pieces.unheld:
+            return
+        after = board.line.doubles_after
+        for piece in list(board.leases):
+            leases = board.leases[piece]
+            takers = board.pieces.lackers[piece] & board.hungry & ~board.resting
+            alone = len(leases) == 1 and not board.pieces.holders[piece]
+            if alone and takers and now - leases[0].started >= after:
+                self._grant(board.members[self._least_burdened(takers)], piece, -1, now)
+
+    def _serve_cut_off(self, takers: int, now: float) -> None:
+        """Who can reach none that has, or soon has, a piece, takes it from the Hub."""
+        board = self._board
+        for slot in bits(takers & ~board.resting):
+            cut = board.fleet.cut_of_taker(slot)
+            if not cut:
+                continue
+            member = board.members[slot]
+            for piece in bits(member.lack & ~board.pieces.unheld & ~board.leased):
+                if board.lease_count >= board.line.leases or not member.is_hungry:
+                    break
+                if not (board.pieces.holders[piece] & ~cut or self._is_coming(piece, cut)):
+                    self._grant(member, piece, -1, now)
+
+    def _is_coming(self, piece: int, cut: int) -> bool:
+        for member in self._board.members.values():
+            if not cut >> member.slot & 1 and member.fetches(piece):
+                return True
+        return False
+
+    # From holders
+
+    def _pull(self, member: Member, now: float) -> None:
+        """Finds holders for a member's free capacity."""
+        board = self._board
+        while member.is_hungry:
+            wanted = member.lack & board.digests.known & ~board.exhausted & ~board.pieces.unheld
+            for piece in self._in_order(wanted):
+                holder = self._choose(member, piece, now)
+                if holder >= 0:
+                    self._grant(member, piece, holder, now)
+                    break
+            else:
+                return
+
+    def _choose(self, member: Member, piece: int, now: float) -> int:
+        """The holder that would be done first; -1: none can, or waiting is better."""
+        board = self._board
+        holders = board.pieces.holders[piece]
+        barred = board.fleet.cut_of_taker(member.slot) | self._tried(member, piece)
+        holder = board.fleet.best(holders & ~barred)
+        if holder < 0:
+            if not holders & barred:
+                board.exhausted |= 1 << piece
+            return -1
+        return -1 if self._comes_sooner(piece, holder, now) else holder
+
+    def _push(self, slot: int, now: float) -> None:
+        """Finds takers for what a holder can send."""
+        board = self._board
+        fleet, pieces = board.fleet, board.pieces
+        while fleet.is_free(slot):
+            hungry = board.hungry & ~fleet.cut_of_holder(slot) & ~(1 << slot)
+            offered = board.have[slot] & pieces.live & board.digests.known & ~pieces.unheld
+            if not hungry or not offered:
+                return
+            if hungry.bit_count() < offered.bit_count():
+                found = self._taker_first(slot, offered, hungry, now)
+            else:
+                found = self._piece_first(slot, offered, hungry, now)
+            if not found:
+                return
+
+    def _taker_first(self, slot: int, offered: int, hungry: int, now: float) -> bool:
+        board = self._board
+        for taker in bits(hungry):
+            member = board.members[taker]
+            for piece in self._in_order(member.lack & offered):
+                if self._send(slot, member, piece, now):
+                    return True
+        return False
+
+    def _piece_first(self, slot: int, offered: int, hungry: int, now: float) -> bool:
+        board = self._board
+        for piece in self._in_order(offered):
+            takers = board.pieces.lackers[piece] & hungry
+            if takers:
+                taker = board.fleet.best(takers)
+                taker = any_bit(takers, board.random) if taker < 0 else taker
+                if self._send(slot, board.members[taker], piece, now):
+                    return True
+        return False
+
+    def _send(self, slot: int, member: Member, piece: int, now: float) -> bool:
+        board = self._board
+        if not board.pieces.holders[piece] >> slot & 1:
+            return False
+        if self._tried(member, piece) >> slot & 1 or self._comes_sooner(piece, slot, now):
+            return False
+        self._grant(member, piece, slot, now)
+        return True
+
+    def _in_order(self, wanted: int) -> Iterator[int]:
+        """Pieces, the rarest first, among equally rare ones by chance."""
+        for alike in self._board.pieces.by_rarity(wanted):
+            while alike:
+                piece = any_bit(alike, self._board.random)
+                yield piece
+                alike &= ~(1 << piece)
+
+    def _tried(self, member: Member, piece: int) -> int:
+        """Holders from which the member is still fetching the piece though it was given up."""
+        tried = 0
+        for number, holder in member.flights:
+            if number == piece and holder >= 0:
+                tried |= 1 << holder
+        return tried
+
+    def _comes_sooner(self, piece: int, holder: int, now: float) -> bool:
+        """Whether another will have the piece and have sent it well before this holder could."""
+        board = self._board
+        coming = board.coming.get(piece)
+        if coming is None or coming <= now:
+            return False
+        usual = board.piece_bytes / board.fleet.usual_speed
+        if coming - now + usual >= _SOONER * board.fleet.span(holder, board.piece_bytes):
+            return False
+        board.look_again(piece, coming)
+        return True
+
+    def _grant(self, member: Member, piece: int, holder: int, now: float) -> Flight:
+        board = self._board
+        flight = board.start(member, piece, holder, now)
+        name = HUB if holder == -1 else board.fleet.name(holder)
+        self._grants.append(Grant(board.fleet.name(member.slot), piece, name, flight.digest))
+        return flight
