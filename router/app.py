@@ -1,6 +1,7 @@
 """Builds the router: the only file that knows every room."""
 
 import asyncio
+import contextlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -37,12 +38,14 @@ from router.services.catalog import CatalogBrowser
 from router.services.downloads import Downloads
 from router.services.feeds import Feeds
 from router.services.holdings import Holdings
+from router.services.line import Line
 from router.services.models import Models
 from router.services.nodes import Nodes
 from router.services.presence import Presence
 from router.services.sessions import Sessions
+from router.services.sites import Sites
 from router.services.upgrades import Upgrades
-from router.services.watch import Watchers
+from router.services.watch import Topic, Watchers
 from router.storage.catalog_cache import StoredCatalogCache
 from router.storage.database import Database
 from router.storage.store import PeeweeStore
@@ -54,6 +57,8 @@ _THREADS = 32
 _GRACE_SECONDS = DRAIN_SECONDS / 4
 # After a crash of the router an offline node's tasks are shown as they were so long ago.
 _KEEP_PROGRESS_SECONDS = 1.0
+_DIVIDE_PAUSE_SECONDS = 0.03  # what changes at one moment on many nodes is divided once
+_DIVIDE_AGAIN_SECONDS = 5.0  # after an error
 _KEEP_PROGRESS_SHARE = 0.05  # of the time, at most: with very many tasks less often
 
 
@@ -95,7 +100,10 @@ class Router:
             self._watchers,
             context=config.default_context,
         )
-        nodes = Nodes(store, models, holdings, presence, board, self._watchers, _now)
+        line = Line(store, board, self._watchers, _now, lease=config.timers.lease)
+        self._line = line
+        sites = Sites(store, presence, line)
+        nodes = Nodes(store, models, holdings, presence, board, line, self._watchers, _now)
         downloads = Downloads(store, models, nodes, presence, board, self._watchers, _now)
         self._downloads = downloads
         browser = CatalogBrowser(self._catalog, store, holdings, context=config.default_context)
@@ -107,6 +115,7 @@ class Router:
             downloads,
             holdings,
             presence,
+            line,
             self._watchers,
             epoch=epoch,
             max_sessions=config.max_nodes,
@@ -126,6 +135,7 @@ class Router:
             upgrades,
             downloads,
             nodes,
+            sites,
             sessions,
             feeds,
             self._watchers,
@@ -137,6 +147,7 @@ class Router:
                 upgrades=upgrades,
                 downloads=downloads,
                 nodes=nodes,
+                sites=sites,
                 events=Events(
                     feeds, config.hub_url, epoch, comment_seconds=config.timers.event_comment
                 ),
@@ -149,6 +160,7 @@ class Router:
         self._http: Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self._keeping: asyncio.Task[None] | None = None
+        self._dividing: asyncio.Task[None] | None = None
         self.http_url = ""
         self.grpc_address = ""
 
@@ -169,6 +181,7 @@ class Router:
         self.http_url = f"http://{address(config.host, listener.getsockname()[1])}"
         self.grpc_address = address(config.host, grpc_port)
         self._keeping = asyncio.create_task(self._keep_progress())
+        self._dividing = asyncio.create_task(self._divide_lines())
         self._ready = True
         write_ready_file(config.ready_file, http=self.http_url, grpc=self.grpc_address)
         log.info(
@@ -188,6 +201,9 @@ class Router:
         if self._http is not None and self._serving is not None:
             self._http.should_exit = True
             await asyncio.gather(self._rpc.stop(_GRACE_SECONDS), self._serving)
+        if self._dividing is not None:
+            self._dividing.cancel()
+            await asyncio.wait({self._dividing})
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.wait({self._keeping})
@@ -207,6 +223,21 @@ class Router:
             pause = max(_KEEP_PROGRESS_SECONDS, (clock() - begun) / _KEEP_PROGRESS_SHARE)
 
 
+    async def _divide_lines(self) -> None:
+        """Whenever something has changed at a site, or may have by itself."""
+        with self._watchers.watch(Topic.SITE) as watch:
+            while True:
+                pause: float | None = _DIVIDE_AGAIN_SECONDS
+                try:
+                    pause = await asyncio.to_thread(self._line.divide)
+                except Exception:  # the shares of before hold meanwhile
+                    log.exception("the lines to the Hub are not divided")
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await watch.changes()
+                await asyncio.sleep(_DIVIDE_PAUSE_SECONDS)
+
+
 def _rpc_server(
     config: Config,
     registry: CollectorRegistry,
@@ -215,6 +246,7 @@ def _rpc_server(
     upgrades: Upgrades,
     downloads: Downloads,
     nodes: Nodes,
+    sites: Sites,
     sessions: Sessions,
     feeds: Feeds,
     watchers: Watchers,
@@ -227,7 +259,7 @@ def _rpc_server(
             catalog=CatalogServicer(browser, messages),
             registration=RegistrationServicer(models, upgrades, messages, watches),
             download=DownloadServicer(downloads, watches),
-            node=NodeServicer(nodes, watches),
+            node=NodeServicer(nodes, sites, watches),
             agent=AgentServicer(sessions, watchers, messages, timers),
         ),
         ErrorInterceptor(RpcMetrics(registry)),

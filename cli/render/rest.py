@@ -163,6 +163,8 @@ def node(message: node_pb2.Node) -> Json:
             for one in message.holdings
         ],
         "max_rate_bps": message.max_rate_bytes_per_second,
+        "max_upload_rate_bps": message.max_upload_rate_bytes_per_second,
+        "max_hub_rate_bps": message.max_hub_rate_bytes_per_second,
         "max_concurrent": message.max_concurrent,
         "reserve_bytes": message.reserve_bytes,
         "site": message.site,

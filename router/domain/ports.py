@@ -14,8 +14,9 @@ from router.domain.catalog import (
     Variant,
     VariantPage,
 )
+from router.domain.line import Site
 from router.domain.models import Manifest, Model
-from router.domain.nodes import Eviction, Node
+from router.domain.nodes import Eviction, Node, RatesSet
 from router.domain.tasks import Order, Task, TaskMark, TaskState
 
 Clock = Callable[[], datetime]
@@ -169,8 +170,8 @@ class Store(Protocol):
     def save_disk(self, node_id: str, free: int, total: int, seen_at: datetime) -> bool:
         """Notes the bytes on a node's disk, and when it was seen; whether the node is known."""
 
-    def rates_set(self) -> dict[str, int]:
-        """Bytes per second by node, where an operator has set them."""
+    def rates_set(self) -> dict[str, RatesSet]:
+        """What a node itself obeys, by node, where an operator has set any of it."""
 
     def delete_node(self, node_id: str) -> None:
         """Forgets a node with its tasks, holdings and evictions."""
@@ -188,6 +189,12 @@ class Store(Protocol):
 
     def node_names(self) -> dict[str, str]:
         """The name of every node, by its id."""
+
+    def save_site(self, site: Site) -> None:
+        """Keeps the limits of a site, new or known."""
+
+    def sites(self) -> list[Site]:
+        """The sites that an operator has set limits of, by name."""
 
     def save_holding(self, model_name: str, node_id: str, verified_at: datetime | None) -> None:
         """Notes that a node holds a model, verified at that moment, or lost it (None)."""

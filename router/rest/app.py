@@ -30,10 +30,12 @@ from router.rest.shapes.models import (
 )
 from router.rest.shapes.nodes import NodeList, NodeShape
 from router.rest.shapes.upgrades import OutdatedModels, UpgradedModel
+from router.rest.sites import site_routes
 from router.services.catalog import CatalogBrowser
 from router.services.downloads import Downloads
 from router.services.models import Models, Registration
 from router.services.nodes import Nodes
+from router.services.sites import Sites
 from router.services.upgrades import Upgrades
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -51,6 +53,7 @@ class Edge:
     upgrades: Upgrades
     downloads: Downloads
     nodes: Nodes
+    sites: Sites
     events: Events
     hub_url: str
     host: str
@@ -74,6 +77,7 @@ def create_app(edge: Edge) -> FastAPI:
     app.include_router(_models(edge), prefix="/api", tags=["models"])
     app.include_router(_tasks(edge), prefix="/api", tags=["tasks"])
     app.include_router(_nodes(edge), prefix="/api", tags=["nodes"])
+    app.include_router(site_routes(edge.sites, _ERRORS), prefix="/api", tags=["nodes"])
     pages = Pages()
     app.include_router(_pages(edge, pages), include_in_schema=False)
     app.mount("/dashboard", pages, name="dashboard")

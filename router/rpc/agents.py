@@ -1,7 +1,7 @@
 """The agents' streams: one reader, one writer, and a lease that silence ends."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from protos.llmrouter.v1 import agent_pb2_grpc as agent_grpc
 from protos.llmrouter.v1 import common_pb2
 from router.domain.errors import DomainError, InvalidArgument, SessionFenced, Unavailable
 from router.domain.tasks import ENDED
-from router.rpc import convert
+from router.rpc import convert, convert_sites
 from router.rpc.batches import Batches
 from router.services.sessions import Report, Session, Sessions, Settling
 from router.services.watch import Topic, Watch, Watchers
@@ -96,7 +96,9 @@ class AgentServicer(agent_grpc.AgentServiceServicer):
         log.info("node connected", node=hello.name, node_id=session.node_id, session=session.number)
         stream = _Stream(session, self._shared)
         try:
-            with self._watchers.watch(Topic.ASSIGNMENT, keys=[session.node_id]) as watch:
+            with self._watchers.watch(
+                Topic.ASSIGNMENT, Topic.LINE, keys=[session.node_id]
+            ) as watch:
                 await context.write(self._welcome(session))
                 await _first_to_end(
                     stream.read(request_iterator), stream.follow(watch), stream.write(context)
@@ -170,6 +172,7 @@ class _Stream:
         self._hub_pool = shared.hub_pool
         self._wake = asyncio.Event()
         self._assignment_due = False
+        self._line_due = False
         self._url_results: list[agent.FileUrlResult] = []
         self._looking_up: set[asyncio.Task[None]] = set()
         self._disk_noted_at = -shared.timers.lease
@@ -198,6 +201,7 @@ class _Stream:
 
     async def follow(self, watch: Watch) -> None:
         """Sees to it that the agent is told of every change. Raises `SessionFenced`."""
+        topics = {Topic.ASSIGNMENT, Topic.LINE}
         while True:
             # Before the first change too: a newer session may have come before the watch began.
             if self._sessions.fenced(self._session):
@@ -205,11 +209,11 @@ class _Stream:
                     f'node "{self._session.node_id}" has connected once more: '
                     "two agents with one identity? each needs a data folder of its own"
                 )
-            self._due()
-            await watch.changes()
+            self._due(topics)
+            topics = {change.topic for change in await watch.changes()}
 
     async def write(self, context: Context) -> None:
-        """Sends what is due; the latest assignment only, however many were missed."""
+        """Sends what is due; the latest assignment and share only, however many were missed."""
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -217,16 +221,23 @@ class _Stream:
                 self._assignment_due = False
                 assignment = await self._assignments.do(self._session.node_id)
                 await context.write(agent.ConnectResponse(assignment=assignment))
+            if self._line_due:
+                self._line_due = False
+                share = self._sessions.line_share(self._session)
+                if share is not None:
+                    await context.write(convert_sites.line_share(share))
             results, self._url_results = self._url_results, []
             for result in results:
                 await context.write(agent.ConnectResponse(file_url_result=result))
 
-    def _due(self) -> None:
-        self._assignment_due = True
+    def _due(self, topics: Collection[Topic]) -> None:
+        self._assignment_due |= Topic.ASSIGNMENT in topics
+        self._line_due |= Topic.LINE in topics
         self._wake.set()
 
     async def _report(self, report: Report) -> None:
         moving = self._sessions.note_progress(self._session, report.tasks)
+        self._sessions.note_line(self._session, report)
         if report.disk_total_bytes:
             self._session.disk = (report.disk_free_bytes, report.disk_total_bytes)
         now = asyncio.get_running_loop().time()

@@ -218,6 +218,7 @@ class Messages:
             ],
             keep_partials=map(self.manifest, assignment.keep_partials),
             max_rate_bytes_per_second=assignment.max_rate,
+            max_upload_rate_bytes_per_second=assignment.max_upload_rate,
         )
 
     def _repo(
@@ -389,6 +390,8 @@ def node(view: NodeView) -> node_pb2.Node:
         last_seen_time=moment(node.last_seen_at),
         create_time=moment(node.created_at),
         max_rate_bytes_per_second=node.max_rate,
+        max_upload_rate_bytes_per_second=node.max_upload_rate,
+        max_hub_rate_bytes_per_second=node.max_hub_rate,
         max_concurrent=node.settings.max_concurrent,
         reserve_bytes=node.settings.reserve,
         site=node.site,
@@ -440,6 +443,7 @@ def hello_from(message: agent_pb2.Hello, peer: str) -> Hello:
         disk_total_bytes=message.disk_total_bytes,
         settings=Settings(
             max_rate=message.max_rate_bytes_per_second,
+            max_upload_rate=message.max_upload_rate_bytes_per_second,
             max_concurrent=message.max_concurrent,
             reserve=message.reserve_bytes,
         ),
@@ -467,6 +471,10 @@ def report_from(message: agent_pb2.Report) -> Report:
             for report in message.tasks
             if report.found_sha256
         ),
+        max_hub_rate=message.max_hub_rate_bytes_per_second
+        if message.HasField("max_hub_rate_bytes_per_second")
+        else None,
+        held_back=message.held_back,
     )
 
 

@@ -12,12 +12,13 @@ from protos.llmrouter.v1 import node_pb2 as node
 from protos.llmrouter.v1 import node_pb2_grpc as node_grpc
 from protos.llmrouter.v1 import registration_pb2 as registration
 from protos.llmrouter.v1 import registration_pb2_grpc as registration_grpc
-from router.rpc import convert, convert_orders
+from router.rpc import convert, convert_orders, convert_sites
 from router.rpc.watches import Watches
 from router.services.catalog import CatalogBrowser
 from router.services.downloads import Downloads
 from router.services.models import Models, Registration
 from router.services.nodes import Nodes
+from router.services.sites import Sites
 from router.services.upgrades import Upgrades
 
 Context = grpc.ServicerContext
@@ -233,9 +234,10 @@ class DownloadServicer(download_grpc.DownloadServiceServicer):
 class NodeServicer(node_grpc.NodeServiceServicer):
     """The fleet."""
 
-    def __init__(self, nodes: Nodes, watches: Watches) -> None:
-        """Shows and changes `nodes`."""
+    def __init__(self, nodes: Nodes, sites: Sites, watches: Watches) -> None:
+        """Shows and changes `nodes` and `sites`."""
         self._nodes = nodes
+        self._sites = sites
         self._watches = watches
 
     def GetNode(self, request: node.GetNodeRequest, context: Context) -> node.GetNodeResponse:
@@ -254,9 +256,13 @@ class NodeServicer(node_grpc.NodeServiceServicer):
     ) -> node.UpdateNodeResponse:
         """See node.proto."""
         has_rate = request.HasField("max_rate_bytes_per_second")
+        has_upload_rate = request.HasField("max_upload_rate_bytes_per_second")
+        has_hub_rate = request.HasField("max_hub_rate_bytes_per_second")
         view = self._nodes.update(
             request.node_id,
             max_rate=request.max_rate_bytes_per_second if has_rate else None,
+            max_upload_rate=request.max_upload_rate_bytes_per_second if has_upload_rate else None,
+            max_hub_rate=request.max_hub_rate_bytes_per_second if has_hub_rate else None,
             labels=dict(request.labels),
             remove_labels=tuple(request.remove_labels),
         )
@@ -275,6 +281,23 @@ class NodeServicer(node_grpc.NodeServiceServicer):
         """See node.proto."""
         self._nodes.evict(request.node_id, request.model_name)
         return node.EvictModelResponse()
+
+    def ListSites(self, request: node.ListSitesRequest, context: Context) -> node.ListSitesResponse:
+        """See node.proto."""
+        return node.ListSitesResponse(sites=map(convert_sites.site, self._sites.all()))
+
+    def UpdateSite(
+        self, request: node.UpdateSiteRequest, context: Context
+    ) -> node.UpdateSiteResponse:
+        """See node.proto."""
+        has_rate = request.HasField("max_hub_rate_bytes_per_second")
+        view = self._sites.update(
+            request.name,
+            max_hub_rate=request.max_hub_rate_bytes_per_second if has_rate else None,
+            timetable=convert_sites.timetable_from(request),
+            time_zone=request.time_zone if request.HasField("time_zone") else None,
+        )
+        return node.UpdateSiteResponse(site=convert_sites.site(view))
 
     def WatchNodes(
         self, request: node.WatchNodesRequest, context: object

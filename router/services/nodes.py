@@ -14,6 +14,7 @@ from router.services import paging
 from router.services.board import Board
 from router.services.holdings import Holdings
 from router.services.ids import new_id
+from router.services.line import Line
 from router.services.models import Models
 from router.services.presence import Presence
 from router.services.watch import Topic, Watchers
@@ -29,6 +30,7 @@ class Nodes:
         holdings: Holdings,
         presence: Presence,
         board: Board,
+        line: Line,
         watchers: Watchers,
         clock: Clock,
     ) -> None:
@@ -38,6 +40,7 @@ class Nodes:
         self._holdings = holdings
         self._presence = presence
         self._board = board
+        self._line = line
         self._watchers = watchers
         self._clock = clock
         known = store.nodes()
@@ -113,12 +116,15 @@ class Nodes:
                 last_seen_at=now,
                 set_labels=known.set_labels if known else {},
                 set_max_rate=known.set_max_rate if known else None,
+                set_max_upload_rate=known.set_max_upload_rate if known else None,
+                set_max_hub_rate=known.set_max_hub_rate if known else None,
             )
             self._store.save_node(node)
             self._names[hello.node_id] = hello.name
 
             def tell() -> None:
                 self._sites[node.node_id] = node.site
+                self._line.know(node)
                 self.published(node.node_id)
 
             self._store.after_commit(tell)
@@ -152,6 +158,8 @@ class Nodes:
         reference: str,
         *,
         max_rate: int | None = None,
+        max_upload_rate: int | None = None,
+        max_hub_rate: int | None = None,
         labels: Mapping[str, str] | None = None,
         remove_labels: tuple[str, ...] = (),
     ) -> NodeView:
@@ -159,8 +167,15 @@ class Nodes:
 
         Raises `NodeNotFound`, `InvalidArgument`.
         """
-        if max_rate is not None and max_rate < 0:
-            raise InvalidArgument("a rate is not negative; 0 means no limit", param="max_rate")
+        rates = {
+            "max_rate": max_rate,
+            "max_upload_rate": max_upload_rate,
+            "max_hub_rate": max_hub_rate,
+        }
+        given = {f"set_{name}": rate for name, rate in rates.items() if rate is not None}
+        for name, rate in rates.items():
+            if rate is not None and rate < 0:
+                raise InvalidArgument("a rate is not negative; 0 means no limit", param=name)
         try:
             for key, value in (labels or {}).items():
                 names.label(key, value)
@@ -171,10 +186,10 @@ class Nodes:
             set_labels = {**node.set_labels, **(labels or {})}
             for key in remove_labels:
                 set_labels.pop(key, None)
-            rate = node.set_max_rate if max_rate is None else max_rate
-            changed = replace(node, set_labels=set_labels, set_max_rate=rate)
+            changed = replace(node, set_labels=set_labels, **given)
             self._store.save_node(changed)
             self._store.after_commit(lambda: self._sites.update({node.node_id: changed.site}))
+            self._store.after_commit(lambda: self._line.know(changed))
             self._tell_of(node.node_id)
         return self.get(node.node_id)
 
@@ -193,6 +208,7 @@ class Nodes:
             def tell() -> None:
                 self._names.pop(node.node_id, None)
                 self._sites.pop(node.node_id, None)
+                self._line.forget(node.node_id)
                 self._board.remove(task_ids)
                 self._watchers.publish(Topic.NODE, node.node_id)
                 for task_id in task_ids:

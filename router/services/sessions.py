@@ -20,6 +20,7 @@ from router.domain.reach import Reach, reach
 from router.domain.tasks import Task, TaskReport, TaskState
 from router.services.downloads import Downloads
 from router.services.holdings import Holdings
+from router.services.line import Line, Share
 from router.services.models import Models
 from router.services.nodes import Nodes
 from router.services.presence import Presence
@@ -32,13 +33,19 @@ _TOLD = 1000  # files of which a session remembers that it was told an address
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a node says at a heartbeat, in absolute numbers."""
+    """What a node says at a heartbeat, in absolute numbers.
+
+    `max_hub_rate` is the share of the line that it follows, None when it has none; `held_back`: it
+    could take more.
+    """
 
     tasks: tuple[TaskReport, ...]
     disk_free_bytes: int
     disk_total_bytes: int
     done_evictions: tuple[str, ...]
     found_digests: tuple[tuple[str, dict[str, str]], ...] = ()
+    max_hub_rate: int | None = None
+    held_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,7 @@ class Sessions:
         downloads: Downloads,
         holdings: Holdings,
         presence: Presence,
+        line: Line,
         watchers: Watchers,
         *,
         epoch: int,
@@ -78,6 +86,7 @@ class Sessions:
         self._downloads = downloads
         self._holdings = holdings
         self._presence = presence
+        self._line = line
         self._watchers = watchers
         self._max_sessions = max_sessions
         self.epoch = epoch
@@ -106,6 +115,7 @@ class Sessions:
         number = self._presence.arrive(hello.node_id, reached)
         try:
             self._nodes.welcome(hello)
+            self._line.arrive(hello.node_id)
         except BaseException:
             self._presence.leave(hello.node_id, number)
             raise
@@ -117,6 +127,7 @@ class Sessions:
         """The stream has ended; the node is offline unless it has come back already."""
         heard_at = self._presence.heard_at(session.node_id)
         if self._presence.leave(session.node_id, session.number):
+            self._line.leave(session.node_id)
             if session.disk is not None:
                 self._nodes.seen(session.node_id, *session.disk, at=heard_at)
             self._nodes.published(session.node_id)
@@ -203,6 +214,20 @@ class Sessions:
             session.told.pop(next(iter(session.told)), None)
         pinned = model.manifest
         return self._catalog.file_url(pinned.repo, pinned.commit, path, fresh=fresh)
+
+    def note_line(self, session: "Session", report: Report) -> None:
+        """Takes in what the node takes of its site's line, in memory alone. Never blocks."""
+        if not self.fenced(session):
+            self._line.report(
+                session.node_id,
+                report.tasks,
+                follows=report.max_hub_rate,
+                held_back=report.held_back,
+            )
+
+    def line_share(self, session: "Session") -> Share | None:
+        """How fast the node may take from the Hub now; None before that was found out."""
+        return self._line.share(session.node_id)
 
     def note_progress(self, session: "Session", reports: Iterable[TaskReport]) -> list[TaskReport]:
         """Takes in progress, in memory alone; what is left is for `settle`. Never blocks."""

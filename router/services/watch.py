@@ -14,6 +14,8 @@ class Topic(StrEnum):
     MODEL = "model"
     NODE = "node"
     ASSIGNMENT = "assignment"  # keyed by node: what it should be doing
+    LINE = "line"  # keyed by node: how fast it may take from the Hub
+    SITE = "site"  # keyed by site: its line is to be divided anew
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import time
 from typing import Any
 
 from router.domain.catalog import FileRole, GgufFacts, ModelFile
+from router.domain.line import TimedRate
 from router.domain.models import Manifest
 from router.domain.nodes import Gpu, Settings
 from router.domain.tasks import Bytes, Progress, TaskFailure
@@ -73,3 +75,27 @@ def settings_to(settings: Settings) -> Document:
 def settings_from(document: Document) -> Settings:
     """The agent's settings of a document."""
     return Settings(**document)
+
+
+def timetable_to(timetable: tuple[TimedRate, ...]) -> list[Document]:
+    """A timetable as a document; times of the day as HH:MM."""
+    return [
+        {
+            "start": entry.start.isoformat("minutes"),
+            "end": entry.end.isoformat("minutes"),
+            "max_hub_rate": entry.max_hub_rate,
+        }
+        for entry in timetable
+    ]
+
+
+def timetable_from(document: list[Document]) -> tuple[TimedRate, ...]:
+    """The timetable of a document."""
+    return tuple(
+        TimedRate(
+            time.fromisoformat(entry["start"]),
+            time.fromisoformat(entry["end"]),
+            entry["max_hub_rate"],
+        )
+        for entry in document
+    )

@@ -8,8 +8,9 @@ from typing import Any
 
 from peewee import Field, fn
 
+from router.domain.line import Site
 from router.domain.models import Manifest, Model, ModelStatus
-from router.domain.nodes import Eviction, Node
+from router.domain.nodes import Eviction, Node, RatesSet
 from router.domain.tasks import UNFINISHED, Order, OrderTarget, Task, TaskMark, TaskState
 from router.storage import documents
 from router.storage.database import Database
@@ -20,6 +21,7 @@ from router.storage.tables import (
     NodeRow,
     OrderRow,
     SettingRow,
+    SiteRow,
     Table,
     TaskRow,
 )
@@ -237,6 +239,8 @@ class PeeweeStore:
                 "last_seen_at": node.last_seen_at,
                 "set_labels": dict(node.set_labels),
                 "set_max_rate": node.set_max_rate,
+                "set_max_upload_rate": node.set_max_upload_rate,
+                "set_max_hub_rate": node.set_max_hub_rate,
             },
         )
 
@@ -245,10 +249,14 @@ class PeeweeStore:
         disk = {"disk_free_bytes": free, "disk_total_bytes": total, "last_seen_at": seen_at}
         return bool(self._run(NodeRow.update(disk).where(NodeRow.node_id == node_id)))
 
-    def rates_set(self) -> dict[str, int]:
-        """Bytes per second by node, where an operator has set them."""
-        query = NodeRow.select(NodeRow.node_id, NodeRow.set_max_rate)
-        return dict(self._run(query.where(NodeRow.set_max_rate.is_null(False)).tuples()))
+    def rates_set(self) -> dict[str, RatesSet]:
+        """What a node itself obeys, by node, where an operator has set any of it."""
+        query = NodeRow.select(NodeRow.node_id, NodeRow.set_max_rate, NodeRow.set_max_upload_rate)
+        is_set = NodeRow.set_max_rate.is_null(False) | NodeRow.set_max_upload_rate.is_null(False)
+        return {
+            node_id: RatesSet(download, upload)
+            for node_id, download, upload in self._run(query.where(is_set).tuples())
+        }
 
     def delete_node(self, node_id: str) -> None:
         """Forgets a node with its tasks, holdings and evictions."""
@@ -279,6 +287,32 @@ class PeeweeStore:
     def node_names(self) -> dict[str, str]:
         """The name of every node, by its id."""
         return dict(self._run(NodeRow.select(NodeRow.node_id, NodeRow.name).tuples()))
+
+    # Sites
+
+    def save_site(self, site: Site) -> None:
+        """Keeps the limits of a site, new or known."""
+        self._save(
+            SiteRow,
+            {"name": site.name},
+            {
+                "max_hub_rate": site.max_hub_rate,
+                "timetable": documents.timetable_to(site.timetable),
+                "time_zone": site.time_zone,
+            },
+        )
+
+    def sites(self) -> list[Site]:
+        """The sites that an operator has set limits of, by name."""
+        return [
+            Site(
+                name=row.name,
+                max_hub_rate=row.max_hub_rate,
+                timetable=documents.timetable_from(row.timetable),
+                time_zone=row.time_zone,
+            )
+            for row in self._run(SiteRow.select().order_by(SiteRow.name))
+        ]
 
     # Holdings: the moment is None for what was there and is gone
 
@@ -483,4 +517,6 @@ def _node(row: NodeRow) -> Node:
         last_seen_at=row.last_seen_at,
         set_labels=row.set_labels,
         set_max_rate=row.set_max_rate,
+        set_max_upload_rate=row.set_max_upload_rate,
+        set_max_hub_rate=row.set_max_hub_rate,
     )

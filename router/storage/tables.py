@@ -111,11 +111,27 @@ class NodeRow(Table):
     last_seen_at = MomentField()
     set_labels = DocumentField()
     set_max_rate = BigIntegerField(null=True)
+    set_max_upload_rate = BigIntegerField(null=True)
+    set_max_hub_rate = BigIntegerField(null=True)
 
     class Meta:
         """Naming."""
 
         table_name = "nodes"
+
+
+class SiteRow(Table):
+    """What may cross a site's line."""
+
+    name = CharField(primary_key=True)
+    max_hub_rate = BigIntegerField()
+    timetable = DocumentField()
+    time_zone = CharField()
+
+    class Meta:
+        """Naming."""
+
+        table_name = "sites"
 
 
 class HoldingRow(Table):
@@ -169,6 +185,7 @@ TABLES: tuple[type[Table], ...] = (
     OrderRow,
     TaskRow,
     NodeRow,
+    SiteRow,
     HoldingRow,
     EvictionRow,
     CatalogRow,

@@ -20,10 +20,12 @@ from router.services.catalog import CatalogBrowser
 from router.services.downloads import Downloads
 from router.services.feeds import Feeds
 from router.services.holdings import Holdings
+from router.services.line import Line
 from router.services.models import Models, Registration
 from router.services.nodes import Nodes
 from router.services.presence import Presence
 from router.services.sessions import Report, Session, Sessions, Settling
+from router.services.sites import Sites
 from router.services.upgrades import Upgrades
 from router.services.watch import Watchers
 from router.storage.database import Database
@@ -31,6 +33,7 @@ from router.storage.store import PeeweeStore
 from tests.fakes.catalog import FakeCatalog, gguf_repo
 
 GB = 10**9
+LEASE_SECONDS = 40.0  # of the share of a node that went away
 
 
 class Clock:
@@ -72,7 +75,11 @@ class World:
         self.upgrades = Upgrades(
             store, self.catalog, self.models, holdings, presence, self.watchers
         )
-        self.nodes = Nodes(store, self.models, holdings, presence, board, self.watchers, self.clock)
+        self.line = Line(store, board, self.watchers, self.clock, lease=LEASE_SECONDS)
+        self.sites = Sites(store, presence, self.line)
+        self.nodes = Nodes(
+            store, self.models, holdings, presence, board, self.line, self.watchers, self.clock
+        )
         self.downloads = Downloads(
             store, self.models, self.nodes, presence, board, self.watchers, self.clock
         )
@@ -85,6 +92,7 @@ class World:
             self.downloads,
             holdings,
             presence,
+            self.line,
             self.watchers,
             epoch=store.next_epoch(self.clock()),
             max_sessions=self._max_sessions,

@@ -35,6 +35,8 @@ class NodeShape(Shape):
     gpus: list[GpuShape]
     models: list[NodeModel]
     max_rate_bps: int
+    max_upload_rate_bps: int
+    max_hub_rate_bps: int
     max_concurrent: int
     reserve_bytes: int
     site: str
@@ -65,6 +67,8 @@ class NodeShape(Shape):
                 for holding in view.holdings
             ],
             max_rate_bps=node.max_rate,
+            max_upload_rate_bps=node.max_upload_rate,
+            max_hub_rate_bps=node.max_hub_rate,
             max_concurrent=node.settings.max_concurrent,
             reserve_bytes=node.settings.reserve,
             site=node.site,
