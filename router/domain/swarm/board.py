@@ -42,6 +42,7 @@ class Board:
         self._members = 0
         # Holders that lied, each with the pieces it was about.
         self._shunned: dict[int, int] = {}
+        self.shunned = 0
         # Members that could work on a piece more.
         self.hungry = 0
         # What has to be looked at again.
@@ -84,10 +85,7 @@ class Board:
 
     def is_alone(self, slot: int | None) -> bool:
         """Whether no other node wants the file or can give of it."""
-        others = self._members | self._wholes
-        for shunned in self._shunned:
-            if not self._members >> shunned & 1:
-                others &= ~(1 << shunned)
+        others = self._members | self._wholes & ~self.shunned
         return not (others if slot is None else others & ~(1 << slot))
 
     def add_member(self, slot: int, have: int, now: float) -> None:
@@ -112,6 +110,7 @@ class Board:
             self.fleet.attach(slot, self)
             if self.fleet.is_banned(slot, now):
                 self._shunned[slot] = 0
+                self.shunned |= 1 << slot
                 self.digests.distrust(slot)
         self.present |= 1 << slot
         self.have[slot] = have
@@ -168,6 +167,7 @@ class Board:
             self.asking.gone(slot)
             self.stirred_takers |= self._members
         self._shunned[slot] = self._shunned.get(slot, 0) | pieces
+        self.shunned |= 1 << slot
         self.fleet.accuse(slot, id(self), now)
         return bool(news)
 
@@ -179,6 +179,7 @@ class Board:
                 self._shunned[slot] = left
             return False
         del self._shunned[slot]
+        self.shunned &= ~(1 << slot)
         self.fleet.pardon(slot, id(self))
         self.pieces.hold(self.have.get(slot, 0), slot)
         self.holder_free(slot)
@@ -292,6 +293,17 @@ class Board:
             self.resting &= ~(1 << member.slot)
             self.stirred_takers |= 1 << member.slot
 
+    def lessees(self, piece: int) -> int:
+        """Members to whom a lease of the piece could be given.
+
+        One that lied gets it only when nobody else lacks it: nobody would take it from there.
+        """
+        lackers = self.pieces.lackers[piece]
+        if self._shunned:
+            honest = lackers & ~self.shunned
+            lackers = honest or lackers
+        return lackers & self.hungry & ~self.resting
+
     # Transfers
 
     def start(self, member: Member, piece: int, holder: int, now: float) -> Flight:
@@ -307,7 +319,7 @@ class Board:
             self.lease_count += 1
             self._set_burden(member.slot, 1)
             self.at(now + self.line.expires_after, self._expire, flight)
-            self.at(now + self.line.doubles_after, self._ripen, flight)
+            self.at(now + self.line.doubles_after, self.nothing)
         else:
             span = self.fleet.span(holder, self.piece_bytes)
             self.fleet.began(holder)
@@ -363,9 +375,6 @@ class Board:
             self._give_up(flight)
             self.coming.pop(flight.piece, None)
             self._restore(self.members[flight.taker], flight.piece)
-
-    def _ripen(self, flight: Flight) -> None:
-        """A lease may be doubled from now on; `Granting` looks at it each time."""
 
     def _expire(self, flight: Flight) -> None:
         if flight.active and not flight.ended:
@@ -427,6 +436,9 @@ class Board:
         """Has something done at a moment; it is given `about`, or the moment when there is none."""
         self._timer_count += 1
         heapq.heappush(self._timers, (when, self._timer_count, what, about))
+
+    def nothing(self, now: float) -> None:
+        """A moment at which `Granting` may find more, though nothing has happened."""
 
     def advance(self, now: float) -> None:
         """Does what is due."""

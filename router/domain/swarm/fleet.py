@@ -180,7 +180,7 @@ class Fleet:
         return 0 < self._nodes[slot].speed * 4 < self.usual_speed
 
     def sent(self, slot: int, size: int, elapsed: float, beside: float) -> None:
-        """A holder has sent `size` bytes in `elapsed` seconds; it sent `beside` pieces at a time."""
+        """A holder has sent `size` bytes in `elapsed` seconds, `beside` pieces at a time."""
         node = self._nodes[slot]
         speed = size * max(beside, 1.0) / max(elapsed, 1e-6)
         if node.speed:

@@ -57,14 +57,17 @@ class Granting:
         if not need:
             board.line.idle()
         tries = _TRIES
-        while need and tries and board.lease_count < board.line.leases:
+        while need and tries and board.line.has_room(board.lease_count, now):
             piece = any_bit(need, board.random)
-            takers = pieces.lackers[piece] & board.hungry & ~board.resting
+            takers = board.lessees(piece)
             if takers:
                 self._grant(board.members[self._least_burdened(takers)], piece, -1, now)
+                board.line.began(now)
             else:
                 tries -= 1
             need &= ~(1 << piece)
+        if need and tries and board.lease_count < board.line.leases:
+            board.at(board.line.next_at, board.nothing)
 
     def _least_burdened(self, takers: int) -> int:
         board = self._board
@@ -91,7 +94,7 @@ class Granting:
         after = board.line.doubles_after
         for piece in list(board.leases):
             leases = board.leases[piece]
-            takers = board.pieces.lackers[piece] & board.hungry & ~board.resting
+            takers = board.lessees(piece)
             alone = len(leases) == 1 and not board.pieces.holders[piece]
             if alone and takers and now - leases[0].started >= after:
                 self._grant(board.members[self._least_burdened(takers)], piece, -1, now)

@@ -6,6 +6,8 @@ from router.domain.swarm.values import Settings
 _GAIN = 1.1
 # Windows until a step up is tried again.
 _PATIENCE = 24
+# Seconds that a lease is thought to take before one has.
+_FIRST_USUAL = 0.4
 
 
 class Line:
@@ -25,6 +27,22 @@ class Line:
         self._patience = 0
         self._window_start: float | None = None
         self._pieces = 0
+        # When a lease more may begin though half of them run.
+        self.next_at = 0.0
+
+    def has_room(self, leases: int, now: float) -> bool:
+        """Whether one may begin beside so many.
+
+        The second half does not begin all at once: leases in step would end at one moment, and
+        leave the line idle until the next ones have been asked for.
+        """
+        if leases * 2 < self.leases:
+            return True
+        return leases < self.leases and now >= self.next_at
+
+    def began(self, now: float) -> None:
+        """A lease begins."""
+        self.next_at = now + (self._usual or _FIRST_USUAL) / (2 * self.leases)
 
     def idle(self) -> None:
         """Nothing was to be leased: what arrives now says nothing about the line."""
