@@ -71,12 +71,14 @@ async def _serving(
     """Runs everything; yields the addresses for the ready file."""
     gpus = await asyncio.to_thread(host.gpus)
     desk = UrlDesk()
+    hub_rate = RateLimit()
     sharing = Sharing(config.serving, store.shelf, lambda: node.peer_key, config.router)
     node = Node(
         folder,
         hello=_Introduction(config, identity, gpus, sharing).hello,
         disk=lambda: host.disk(config.models_dir),
         desk=desk,
+        hub_rate=hub_rate,
     )
     rate = RateLimit(config.max_rate)
     loop = asyncio.get_running_loop()
@@ -85,7 +87,7 @@ async def _serving(
     handover = handover_to(config.engines, store, folder)
 
     def new_transfer(order: TaskOrder) -> Transferring:
-        return _Fetch(order, config, store, rate, desk, loop, quota, handover)
+        return _Fetch(order, config, store, rate, hub_rate, desk, loop, quota, handover)
 
     def store_changed() -> None:
         node.inventory_changed()
@@ -136,6 +138,7 @@ class _Fetch:
         config: Config,
         store: Store,
         rate: RateLimit,
+        hub_rate: RateLimit,
         desk: UrlDesk,
         loop: asyncio.AbstractEventLoop,
         quota: Quota,
@@ -160,6 +163,7 @@ class _Fetch:
             rate,
             self._urls.resolve,
             log,
+            hub_rate=hub_rate,
         )
 
     def run(self) -> None:

@@ -30,6 +30,7 @@ class Remembered:
     assignment: agent_pb2.Assignment = field(default_factory=agent_pb2.Assignment)
     leftovers: tuple[Manifest, ...] = ()
     models: tuple[Manifest, ...] = ()
+    max_hub_rate: int | None = None  # the node's share of the line to the Hub; None: no limit
 
 
 def read(path: Path) -> Remembered:
@@ -47,6 +48,7 @@ def read(path: Path) -> Remembered:
             assignment=message,
             leftovers=_manifests(content["leftovers"]),
             models=_manifests(content["models"]),
+            max_hub_rate=_rate(content.get("max_hub_rate")),
         )
     except FileNotFoundError:
         return Remembered()
@@ -65,8 +67,13 @@ def write(path: Path, remembered: Remembered) -> None:
         "assignment": json_format.MessageToDict(remembered.assignment),
         "leftovers": [json_format.MessageToDict(manifest_to_pb(m)) for m in remembered.leftovers],
         "models": [json_format.MessageToDict(manifest_to_pb(m)) for m in remembered.models],
+        "max_hub_rate": remembered.max_hub_rate,
     }
     write_durably(path, json.dumps(content).encode())
+
+
+def _rate(value: Any) -> int | None:
+    return None if value is None else max(1, int(value))
 
 
 def _manifests(values: list[dict[str, Any]]) -> tuple[Manifest, ...]:

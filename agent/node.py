@@ -16,6 +16,7 @@ from agent.inventory import Inventory
 from agent.ledger import Remembered
 from agent.manifest import Manifest
 from agent.runner import Runner
+from agent.transfer import RateLimit
 from agent.urls import UrlDesk
 from agent.wire import assignment_from_pb, inventory_to_pb, task_to_pb
 from protos.daemon.logs import get_logger
@@ -38,13 +39,17 @@ class Node:
         hello: Callable[[], agent_pb2.Hello],
         disk: Callable[[], Disk],
         desk: UrlDesk,
+        hub_rate: RateLimit | None = None,
     ) -> None:
+        """`hub_rate` is what downloads from the Hub obey; it follows the router's LineShare."""
         self._ledger = data_dir / LEDGER_FILE
         self._hello = hello
         self._disk = disk
         self._desk = desk
         desk.asked = self._put_questions
         self._remembered = ledger.read(self._ledger)
+        self._hub_rate = hub_rate or RateLimit()
+        self._hub_rate.change(self._remembered.max_hub_rate)
         self._unsaved = asyncio.Event()
         self._changed = asyncio.Event()
         self._outbox: Outbox | None = None
@@ -164,6 +169,8 @@ class Node:
         match command.WhichOneof("command"):
             case "assignment":
                 self._take_in(command.assignment)
+            case "line_share":
+                self._follow_share(command.line_share)
             case "file_url_result":
                 self._desk.answered(command.file_url_result)
             case other:
@@ -182,12 +189,12 @@ class Node:
         leftovers = tuple(manifest for manifest in known if manifest not in wanted)
         may_remove = epoch >= before.epoch
         self._remember(
-            Remembered(
+            dataclasses.replace(
+                before,
                 epoch=max(epoch, before.epoch),
                 assignment_epoch=epoch,
                 assignment=message,
                 leftovers=leftovers,
-                models=before.models,
             )
         )
         for task in incoming.refused:
@@ -199,6 +206,15 @@ class Node:
                 leftovers=leftovers if incoming.keep_partials_known else (),
                 in_use=self._models_beside,
             )
+
+    def _follow_share(self, message: agent_pb2.LineShare) -> None:
+        """Holds until another comes, over a restart too; the router hears at once that it does."""
+        share = None
+        if message.HasField("max_hub_rate_bytes_per_second"):
+            share = max(1, message.max_hub_rate_bytes_per_second)
+        self._hub_rate.change(share)
+        self._remember(dataclasses.replace(self._remembered, max_hub_rate=share))
+        self._changed.set()
 
     def _models_beside(self, evicted: Manifest) -> list[Manifest]:
         return [model for model in self._remembered.models if not _same(model, evicted)]
@@ -229,6 +245,8 @@ class Node:
                 disk_total_bytes=disk.total_bytes,
                 assignment_revision=self._remembered.assignment.revision,
                 done_eviction_ids=self._runner.done_evictions,
+                max_hub_rate_bytes_per_second=self._hub_rate.bytes_per_second,
+                held_back=self._hub_rate.held_back(),
             )
         )
 

@@ -61,13 +61,16 @@ class BlobDownload:
         rate: RateLimit,
         log: Log,
         *,
+        hub_rate: RateLimit | None = None,
         with_git: bool = False,
         verify: bool = True,
     ) -> None:
+        """Bytes from the Hub obey `hub_rate` (None: no ceiling) besides `rate`, which all obey."""
         self._partial = partial
         self._schedule = schedule
         self._options = options
         self._rate = rate
+        self._hub_rate = hub_rate or RateLimit()
         self._log = log
         self._changed = threading.Condition()
         self._stopped = False
@@ -127,7 +130,7 @@ class BlobDownload:
             return TransferState.WAITING, f"waiting {math.ceil(wait)} s: {self._gate_note}"
         if silent > _SILENCE_SECONDS and (awaited := self._schedule.waits_for):
             return TransferState.WAITING, f"waiting for {awaited}"
-        if silent > _SILENCE_SECONDS and self._rate.bytes_per_second is None:
+        if silent > _SILENCE_SECONDS and not self._is_held_back():
             return TransferState.STALLED, f"no bytes from {self._source_name} for {int(silent)} s"
         return TransferState.DOWNLOADING, ""
 
@@ -165,7 +168,10 @@ class BlobDownload:
 
     def _is_throttled(self, now: float) -> bool:
         """Whether more connections could not help anyway."""
-        return self._rate.bytes_per_second is not None or self._gate_until > now
+        return self._is_held_back() or self._gate_until > now
+
+    def _is_held_back(self) -> bool:
+        return self._rate.held_back() or self._hub_rate.held_back()
 
     def _keep_workers(self) -> None:
         with self._changed:
@@ -208,6 +214,7 @@ class BlobDownload:
             if lease is not None:
                 lease.interrupt.fire(reason)
         self._rate.wake()
+        self._hub_rate.wake()
         self._partial.release_waiters()
 
     def _start(self, target: Callable[..., None], name: str, *args: object) -> None:
@@ -293,11 +300,13 @@ class BlobDownload:
             try:
                 while lease.position < lease.end and not self._is_over():
                     worker.listening_since = time.monotonic()
-                    count = read.read_into(buffer)
+                    count = read.read_into(self._portion(lease, buffer))
                     worker.listening_since = None
                     lease.take(buffer[:count], self._partial)
                     self._last_byte_at = time.monotonic()
                     self._rate.take(count, self._is_over)
+                    if lease.source.origin is Origin.HUB:
+                        self._hub_rate.take(count, self._is_over)
             finally:
                 read.close()
             if lease.position == lease.end:
@@ -305,6 +314,15 @@ class BlobDownload:
         finally:
             worker.listening_since = None
             lease.interrupt.detach()
+
+    def _portion(self, lease: Lease, buffer: memoryview) -> memoryview:
+        """What of the buffer one read may fill."""
+        most = self._rate.read_bytes
+        if lease.source.origin is Origin.HUB:
+            hub_most = self._hub_rate.read_bytes
+            if most is None or (hub_most is not None and hub_most < most):
+                most = hub_most
+        return buffer if most is None or most >= len(buffer) else buffer[:most]
 
     def _suffer(self, failure: SourceFailure, began: float) -> None:
         """Decides what a failed try means: a pause for all connections, or the end."""

@@ -48,17 +48,20 @@ class Transfer:
         resolve: Callable[[ManifestFile], SourceUrl],
         log: Log,
         swarm: Swarm | None = None,
+        hub_rate: RateLimit | None = None,
     ) -> None:
         """`resolve` says where to fetch a file from now; it is asked again after a refusal.
 
         It is called from several threads, may block, and may raise `TransferError`: a retryable one
         is tried again after a pause, any other ends the transfer. `swarm` are the nodes to share
-        with; None: all comes from the Hub.
+        with; None: all comes from the Hub. Bytes from the Hub obey `hub_rate` (None: no ceiling)
+        besides `rate`, which all obey.
         """
         self._manifest = manifest
         self._store = store
         self._options = options
         self._rate = rate
+        self._hub_rate = hub_rate
         self._resolve = resolve
         self._log = log
         self._swarm = swarm
@@ -337,6 +340,7 @@ class Transfer:
             options,
             self._rate,
             self._log,
+            hub_rate=self._hub_rate,
             with_git=file.sha256 is None,
         )
         if member is not None:
