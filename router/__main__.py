@@ -127,6 +127,13 @@ log = logs.get_logger("router")
     show_default=True,
     help="Tokens of context for which the memory that a model needs is estimated.",
 )
+@click.option(
+    "--hub-pass-through",
+    is_flag=True,
+    envvar="LLM_ROUTER_HUB_PASS_THROUGH",
+    show_envvar=True,
+    help="Send clients of /hub that ask for what is not registered on to the Hub.",
+)
 @daemon_options(ENV)
 @click.version_option(version(), prog_name="llm-router-server")
 def main(
@@ -143,6 +150,7 @@ def main(
     max_nodes: int,
     max_watches: int,
     default_context: int,
+    hub_pass_through: bool,
     ready_file: Path | None,
     log_format: str,
     log_level: str,
@@ -171,6 +179,7 @@ def main(
         max_nodes=max_nodes,
         max_watches=max_watches,
         default_context=default_context,
+        hub_pass_through=hub_pass_through,
         timers=Timers(heartbeat=heartbeat, lease=lease, catalog_age=catalog_age),
     )
     try:

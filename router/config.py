@@ -30,3 +30,4 @@ class Config:
     max_watches: int = 1000
     default_context: int = 4096  # tokens for which a model's memory is estimated
     timers: Timers = field(default_factory=Timers)
+    hub_pass_through: bool = False  # send who asks /hub for what is not registered on to the Hub

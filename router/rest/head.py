@@ -8,13 +8,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 class Head:
     """Lets every `GET` route answer `HEAD`; one that streams is ended when it begins."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        """Wraps `app`."""
+    def __init__(self, app: ASGIApp, besides: tuple[str, ...] = ()) -> None:
+        """Wraps `app`; what is below the paths `besides` answers `HEAD` itself."""
         self._app = app
+        self._besides = besides
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes on; of a `HEAD` as a `GET`."""
-        if scope["type"] != "http" or scope["method"] != "HEAD":
+        if (
+            scope["type"] != "http"
+            or scope["method"] != "HEAD"
+            or scope["path"].startswith(self._besides)
+        ):
             await self._app(scope, receive, send)
             return
         begun = asyncio.Event()

@@ -39,6 +39,12 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or not handler_call_details.method.startswith("/llmrouter."):
             return handler
         method = handler_call_details.method
+        if handler.request_streaming and not handler.response_streaming:
+            return grpc.stream_unary_rpc_method_handler(
+                self._collecting(method, handler.stream_unary),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
         if handler.request_streaming:
             return grpc.stream_stream_rpc_method_handler(
                 self._session(method, handler.stream_stream),
@@ -89,6 +95,15 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             ):
                 async for response in responses:
                     yield response
+
+        return handle
+
+    def _collecting(
+        self, method: str, call: Callable[..., Awaitable[Any]]
+    ) -> Callable[..., Awaitable[Any]]:
+        async def handle(requests: AsyncIterator[Any], context: Context) -> Any:
+            async with self._translated(method, context):
+                return await call(requests, context)
 
         return handle
 

@@ -128,6 +128,15 @@ class Models:
         """Whether a reference names the model with this id, registered or not any more."""
         return reference == name or self.resolve(reference).name == name
 
+    def of_repo(self, repo: str) -> list[Model]:
+        """The supported models of one repository, the one registered last first."""
+        found = [
+            model
+            for model in self._store.models_of_repo(repo)
+            if model.status is ModelStatus.REGISTERED
+        ]
+        return sorted(found, key=lambda model: model.created_at, reverse=True)
+
     def get(self, reference: str) -> ModelView:
         """The model that an id or alias names, with its nodes."""
         return self.view(self.resolve(reference).name)

@@ -56,6 +56,10 @@ class Presence:
         reach = self._reach.get(node_id)
         return reach.near if reach is not None else ()
 
+    def reach(self, node_id: str) -> Reach:
+        """How a connected node is reached; of any other, that it is not."""
+        return self._reach.get(node_id, Reach())
+
     def online(self, node_id: str) -> bool:
         """Whether the node is connected."""
         return node_id in self._sessions
