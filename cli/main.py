@@ -4,6 +4,7 @@ import click
 
 from cli.commands.node import node
 from cli.commands.order import order
+from cli.commands.site import site
 from cli.commands.status import status
 from cli.commands.task import task
 from cli.commands.upgrade import model
@@ -34,5 +35,5 @@ def main() -> None:
     """
 
 
-for command in (model, task, order, node, status):
+for command in (model, task, order, node, site, status):
     main.add_command(command)

@@ -56,6 +56,18 @@ def show_node(session: Session, name: str) -> None:
     metavar="RATE",
     help="Bytes per second over all its downloads, for example 50MB; 0: no limit.",
 )
+@click.option(
+    "--max-hub-rate",
+    type=ByteSize(),
+    metavar="RATE",
+    help="Bytes per second from the Hub, whatever its site may take; 0: no limit.",
+)
+@click.option(
+    "--max-upload-rate",
+    type=ByteSize(),
+    metavar="RATE",
+    help="Bytes per second to other nodes; 0: no limit.",
+)
 @click.option("--label", "labels", metavar="KEY=VALUE", multiple=True, help="Set a label.")
 @click.option("--remove-label", "removed", metavar="KEY", multiple=True, help="Take one away.")
 @with_session
@@ -63,16 +75,24 @@ def set_node(
     session: Session,
     name: str,
     max_rate: int | None,
+    max_hub_rate: int | None,
+    max_upload_rate: int | None,
     labels: tuple[str, ...],
     removed: tuple[str, ...],
 ) -> None:
     """Change what an operator sets on a node; a connected node obeys at once."""
-    if max_rate is None and not labels and not removed:
-        raise click.UsageError("nothing to set: give --max-rate, --label or --remove-label")
+    rates = (max_rate, max_hub_rate, max_upload_rate)
+    if rates == (None, None, None) and not labels and not removed:
+        raise click.UsageError(
+            "nothing to set: give --max-rate, --max-hub-rate, --max-upload-rate, --label or "
+            "--remove-label"
+        )
     reply = session.call(
         node_pb2.UpdateNodeRequest(
             node_id=name,
             max_rate_bytes_per_second=max_rate,
+            max_hub_rate_bytes_per_second=max_hub_rate,
+            max_upload_rate_bytes_per_second=max_upload_rate,
             labels=dict(_label(text) for text in labels),
             remove_labels=removed,
         ),
@@ -147,7 +167,6 @@ def _models(one: node_pb2.Node) -> str:
 
 
 def _answer(session: Session, one: node_pb2.Node) -> None:
-    limit = one.max_rate_bytes_per_second
     session.out.answer(
         [one.node_id],
         rest.node(one),
@@ -175,7 +194,10 @@ def _answer(session: Session, one: node_pb2.Node) -> None:
                     "GPUs",
                     ", ".join(f"{gpu.name} ({units.size(gpu.memory_bytes)})" for gpu in one.gpus),
                 ),
-                ("Rate", f"at most {units.rate(limit)}" if limit else "no limit"),
+                ("Site", one.site),
+                ("Rate", _limit(one.max_rate_bytes_per_second)),
+                ("From the Hub", _limit(one.max_hub_rate_bytes_per_second)),
+                ("To nodes", _limit(one.max_upload_rate_bytes_per_second)),
                 ("Downloads", f"{one.max_concurrent} at a time" if one.max_concurrent else ""),
             ]
         ),
@@ -199,6 +221,10 @@ def _answer(session: Session, one: node_pb2.Node) -> None:
         if one.holdings
         else [],
     )
+
+
+def _limit(rate: int) -> str:
+    return f"at most {units.rate(rate)}" if rate else "no limit"
 
 
 def _label(text: str) -> tuple[str, str]:
