@@ -88,6 +88,12 @@ class InvalidTarget(InvalidArgument):
     reason = "INVALID_TARGET"
 
 
+class InvalidOptions(InvalidArgument):
+    """The way in which an order is to be carried out makes no sense."""
+
+    reason = "INVALID_OPTIONS"
+
+
 class AmbiguousModel(InvalidArgument):
     """An alias fits several models; the message lists them."""
 
@@ -176,6 +182,12 @@ class WrongState(FailedPrecondition):
     """The task or order is not in a state from which this is possible."""
 
     reason = "WRONG_STATE"
+
+
+class PlanOutdated(FailedPrecondition):
+    """The order would do something else by now than the plan that was confirmed."""
+
+    reason = "PLAN_OUTDATED"
 
 
 class NodeBusy(FailedPrecondition):

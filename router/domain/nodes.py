@@ -162,13 +162,14 @@ class Eviction:
 
 @dataclass(frozen=True, slots=True)
 class TaskAssignment:
-    """One unfinished task as its node is told."""
+    """One unfinished task as its node is told; `hold` is what it waits for, "" when it may run."""
 
     task_id: str
     attempt: int
     manifest: Manifest
     paused: bool
     priority: int
+    hold: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from router.domain.catalog import (
 from router.domain.line import Site
 from router.domain.models import Manifest, Model
 from router.domain.nodes import Eviction, Node, RatesSet
-from router.domain.tasks import Order, Task, TaskMark, TaskState
+from router.domain.orders import Order
+from router.domain.tasks import Task, TaskMark, TaskState
 
 Clock = Callable[[], datetime]
 
@@ -121,6 +122,9 @@ class Store(Protocol):
     def add_order(self, order: Order) -> None:
         """Keeps a new order."""
 
+    def save_order(self, order: Order) -> None:
+        """Keeps what changes of an order: its tasks, waves, exclusions, and whether it goes on."""
+
     def order(self, order_id: str) -> Order | None:
         """The order with this id."""
 
@@ -129,6 +133,9 @@ class Store(Protocol):
 
     def orders(self, *, before: str = "", limit: int = 100) -> list[Order]:
         """Orders, the newest first."""
+
+    def orders_of(self, model_name: str = "", *, watched: bool = False) -> list[Order]:
+        """The orders of a model, or of all, the oldest first; only the watched ones if asked so."""
 
     def add_tasks(self, tasks: Sequence[Task]) -> None:
         """Keeps new tasks."""
@@ -144,6 +151,9 @@ class Store(Protocol):
 
     def tasks_by_id(self, task_ids: Iterable[str]) -> list[Task]:
         """The tasks with these ids, in the order of the ids."""
+
+    def task_marks(self, task_ids: Iterable[str]) -> list[TaskMark]:
+        """Where the tasks with these ids stand, in the order of the ids."""
 
     def tasks(
         self,

@@ -1,4 +1,4 @@
-"""Orders and tasks, and the one table by which a task moves."""
+"""Tasks, and the one table by which a task moves."""
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -168,26 +168,6 @@ _PAST = {
 }
 
 
-class OrderTarget(StrEnum):
-    """Which nodes an order is for."""
-
-    ALL = "all"
-    SPECIFIC = "specific"
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """The operator's wish: this model on these nodes. `request_id` "" means none was given."""
-
-    order_id: str
-    model_name: str
-    target: OrderTarget
-    node_ids: tuple[str, ...]
-    task_ids: tuple[str, ...]
-    request_id: str
-    created_at: datetime
-
-
 @dataclass(frozen=True, slots=True)
 class TaskView:
     """A task as it is shown: with live progress and the node's name."""
@@ -195,60 +175,6 @@ class TaskView:
     task: Task
     node_name: str
     node_online: bool
-
-
-@dataclass(frozen=True, slots=True)
-class OrderView:
-    """An order with its tasks as they are now."""
-
-    order: Order
-    tasks: tuple[TaskView, ...]
-
-    @property
-    def completed(self) -> int:
-        """Number of tasks that completed."""
-        return sum(view.task.state is TaskState.COMPLETED for view in self.tasks)
-
-    @property
-    def failed(self) -> int:
-        """Number of tasks that ended without completing."""
-        return sum(view.task.ended for view in self.tasks) - self.completed
-
-    @property
-    def ended(self) -> bool:
-        """Whether every task has ended."""
-        return all(view.task.ended for view in self.tasks)
-
-
-class Verdict(StrEnum):
-    """What an order would meet on a node."""
-
-    READY = "ready"
-    FITS = "fits"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True, slots=True)
-class NodePlan:
-    """What an order would mean for one node; bytes. `source`: `hub`, `disk` or ""."""
-
-    node_id: str
-    node_name: str
-    verdict: Verdict
-    reason: str
-    needed_bytes: int
-    free_bytes: int
-    source: str
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What an order would mean; `line_bytes` is what the Hub would serve."""
-
-    model_name: str
-    line_bytes: int
-    nodes: tuple[NodePlan, ...]
 
 
 @dataclass(frozen=True, slots=True)

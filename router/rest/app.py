@@ -9,16 +9,17 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 
 from protos.daemon.ready import version
 from router.domain.catalog import CatalogQuery, Sort
-from router.domain.errors import InvalidArgument, InvalidTarget, Unavailable
-from router.domain.tasks import OrderTarget
+from router.domain.errors import InvalidArgument, Unavailable
 from router.rest import errors
 from router.rest.events import Events
 from router.rest.guard import Guard
 from router.rest.head import Head
+from router.rest.hub import BLOBS, PREFIX, SiteHub
+from router.rest.orders import order_routes
 from router.rest.pages import Pages
 from router.rest.shapes.base import ErrorAnswer, Health
 from router.rest.shapes.catalog import AvailableModels
-from router.rest.shapes.downloads import DownloadRequest, PlanShape, TaskIds, TaskPage, TaskShape
+from router.rest.shapes.downloads import TaskPage, TaskShape
 from router.rest.shapes.models import (
     ManifestShape,
     OpenAiList,
@@ -35,6 +36,8 @@ from router.services.catalog import CatalogBrowser
 from router.services.downloads import Downloads
 from router.services.models import Models, Registration
 from router.services.nodes import Nodes
+from router.services.orders import Orders
+from router.services.plans import Plans
 from router.services.sites import Sites
 from router.services.upgrades import Upgrades
 
@@ -51,10 +54,13 @@ class Edge:
     browser: CatalogBrowser
     models: Models
     upgrades: Upgrades
+    plans: Plans
+    orders: Orders
     downloads: Downloads
     nodes: Nodes
     sites: Sites
     events: Events
+    hub: SiteHub
     hub_url: str
     host: str
     ready: Callable[[], bool]
@@ -71,9 +77,12 @@ def create_app(edge: Edge) -> FastAPI:
         redoc_url=None,
     )
     errors.install(app)
-    app.add_middleware(Head)
+    app.add_middleware(Head, besides=(f"{PREFIX}/", f"{BLOBS}/"))
     app.add_middleware(Guard, host=edge.host)
     app.include_router(_openai(edge), tags=["OpenAI"])
+    # Before the routes of models whose last part is a whole id, slashes included.
+    orders = order_routes(edge.plans, edge.orders)
+    app.include_router(orders, prefix="/api", tags=["orders"], responses=_ERRORS)
     app.include_router(_models(edge), prefix="/api", tags=["models"])
     app.include_router(_tasks(edge), prefix="/api", tags=["tasks"])
     app.include_router(_nodes(edge), prefix="/api", tags=["nodes"])
@@ -81,6 +90,8 @@ def create_app(edge: Edge) -> FastAPI:
     pages = Pages()
     app.include_router(_pages(edge, pages), include_in_schema=False)
     app.mount("/dashboard", pages, name="dashboard")
+    app.mount(PREFIX, edge.hub.app(), name="hub")
+    app.add_route(BLOBS + "/{sha256}", edge.hub.blob, include_in_schema=False)
     return app
 
 
@@ -171,27 +182,6 @@ def _models(edge: Edge) -> APIRouter:
             )
         )
         return Registered.of(view, warnings)
-
-    @routes.post("/models/download", status_code=status.HTTP_202_ACCEPTED)
-    def download(
-        request: DownloadRequest,
-        idempotency_key: Annotated[str | None, Header()] = None,
-    ) -> TaskIds:
-        """Orders a model onto nodes. With an `Idempotency-Key` a retry is safe."""
-        order = edge.downloads.start(
-            request.model_name,
-            _target(request),
-            request.node_ids,
-            request_id=idempotency_key or "",
-        )
-        return TaskIds(task_ids=list(order.order.task_ids))
-
-    @routes.post("/models/plan")
-    def plan(request: DownloadRequest) -> PlanShape:
-        """What an order would do on each node; changes nothing."""
-        return PlanShape.of(
-            edge.downloads.plan(request.model_name, _target(request), request.node_ids)
-        )
 
     # Before the routes whose last part is a whole id, slashes included.
     @routes.post("/models/{model_id:path}/upgrade")
@@ -323,12 +313,3 @@ def _pages(edge: Edge, pages: Pages) -> APIRouter:
         return Health(version=version())
 
     return routes
-
-
-def _target(request: DownloadRequest) -> OrderTarget:
-    try:
-        return OrderTarget(request.target or "")
-    except ValueError:
-        raise InvalidTarget(
-            'target is "all", or "specific" with node_ids', param="target"
-        ) from None

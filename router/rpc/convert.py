@@ -1,6 +1,6 @@
 """Between domain values and generated messages."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
@@ -107,9 +107,12 @@ def span(seconds: float | None) -> Duration | None:
 class Messages:
     """Makes messages; knows where the Hub serves files."""
 
-    def __init__(self, hub_url: str) -> None:
-        """`hub_url` without a path, as nodes reach it."""
+    def __init__(self, hub_url: str, kept: Callable[[str], bool] = lambda _: False) -> None:
+        """`hub_url` without a path, as nodes reach it; `kept` tells whether the router itself has
+        the content with a digest.
+        """
         self._hub_url = hub_url
+        self._kept = kept
 
     def manifest(self, manifest: Manifest) -> common_pb2.Manifest:
         """A model's exact files."""
@@ -192,8 +195,16 @@ class Messages:
             for assignment in assignments
             for task in assignment.tasks
         }
-        written = {key: self.manifest(manifest) for key, manifest in manifests.items()}
+        written = {key: self._for_nodes(manifest) for key, manifest in manifests.items()}
         return [self._assignment(assignment, written) for assignment in assignments]
+
+    def _for_nodes(self, manifest: Manifest) -> common_pb2.Manifest:
+        """A manifest to fetch by: what the router itself has is not asked of the Hub."""
+        written = self.manifest(manifest)
+        for file in written.files:
+            if file.sha256 and self._kept(file.sha256):
+                file.url = f"router:/blobs/{file.sha256}"
+        return written
 
     def _assignment(
         self, assignment: Assignment, manifests: Mapping[int, common_pb2.Manifest]
@@ -207,6 +218,7 @@ class Messages:
                     manifest=manifests[id(task.manifest)],
                     paused=task.paused,
                     priority=task.priority,
+                    hold=task.hold,
                 )
                 for task in assignment.tasks
             ],

@@ -13,11 +13,14 @@ from protos.llmrouter.v1 import node_pb2_grpc as node_grpc
 from protos.llmrouter.v1 import registration_pb2 as registration
 from protos.llmrouter.v1 import registration_pb2_grpc as registration_grpc
 from router.rpc import convert, convert_orders, convert_sites
+from router.rpc.bundles import BundleStreams
 from router.rpc.watches import Watches
 from router.services.catalog import CatalogBrowser
 from router.services.downloads import Downloads
 from router.services.models import Models, Registration
 from router.services.nodes import Nodes
+from router.services.orders import Orders
+from router.services.plans import Plans
 from router.services.sites import Sites
 from router.services.upgrades import Upgrades
 
@@ -56,9 +59,15 @@ class RegistrationServicer(registration_grpc.RegistrationServiceServicer):
     """The supported models."""
 
     def __init__(
-        self, models: Models, upgrades: Upgrades, messages: convert.Messages, watches: Watches
+        self,
+        models: Models,
+        upgrades: Upgrades,
+        bundles: BundleStreams,
+        messages: convert.Messages,
+        watches: Watches,
     ) -> None:
-        """Registers in `models`, renews by `upgrades`."""
+        """Registers in `models`, renews by `upgrades`; `bundles` go out and come in."""
+        self._bundles = bundles
         self._models = models
         self._upgrades = upgrades
         self._messages = messages
@@ -124,11 +133,31 @@ class RegistrationServicer(registration_grpc.RegistrationServiceServicer):
         return self._watches.models()
 
 
+    def ExportModels(
+        self, request: registration.ExportModelsRequest, context: object
+    ) -> AsyncIterator[registration.ExportModelsResponse]:
+        """See registration.proto."""
+        return self._bundles.export(request)
+
+    # The stubs know the synchronous style only.
+    async def ImportModels(
+        self,
+        request_iterator: AsyncIterator[registration.ImportModelsRequest],
+        context: object,
+    ) -> registration.ImportModelsResponse:
+        """See registration.proto."""
+        return await self._bundles.take_in(request_iterator)
+
+
 class DownloadServicer(download_grpc.DownloadServiceServicer):
     """Orders and tasks."""
 
-    def __init__(self, downloads: Downloads, watches: Watches) -> None:
-        """Orders from `downloads`."""
+    def __init__(
+        self, plans: Plans, orders: Orders, downloads: Downloads, watches: Watches
+    ) -> None:
+        """Orders from `orders`, after a look at `plans`."""
+        self._plans = plans
+        self._orders = orders
         self._downloads = downloads
         self._watches = watches
 
@@ -138,19 +167,24 @@ class DownloadServicer(download_grpc.DownloadServiceServicer):
         """See download.proto."""
         target = convert_orders.target_from(request.target)
         return convert_orders.plan(
-            self._downloads.plan(request.model_name, target, list(request.node_ids))
+            self._plans.plan(
+                request.model_name, target, request.node_ids, dict(request.label_selector)
+            )
         )
 
     def StartDownload(
         self, request: download.StartDownloadRequest, context: Context
     ) -> download.StartDownloadResponse:
         """See download.proto."""
-        order = self._downloads.start(
+        order = self._orders.start(
             request.model_name,
             convert_orders.target_from(request.target),
-            list(request.node_ids),
+            request.node_ids,
+            dict(request.label_selector),
+            convert_orders.options_from(request.options),
             request_id=request.request_id,
             priority=request.priority,
+            plan_id=request.plan_id,
         )
         return download.StartDownloadResponse(order=convert_orders.order(order))
 
@@ -158,14 +192,14 @@ class DownloadServicer(download_grpc.DownloadServiceServicer):
         self, request: download.GetOrderRequest, context: Context
     ) -> download.GetOrderResponse:
         """See download.proto."""
-        order = self._downloads.order(request.order_id)
+        order = self._orders.order(request.order_id)
         return download.GetOrderResponse(order=convert_orders.order(order))
 
     def ListOrders(
         self, request: download.ListOrdersRequest, context: Context
     ) -> download.ListOrdersResponse:
         """See download.proto."""
-        page = self._downloads.orders(request.page_size, request.page_token)
+        page = self._orders.orders(request.page_size, request.page_token)
         return download.ListOrdersResponse(
             orders=map(convert_orders.order, page.items), next_page_token=page.next_token
         )
@@ -174,7 +208,7 @@ class DownloadServicer(download_grpc.DownloadServiceServicer):
         self, request: download.CancelOrderRequest, context: Context
     ) -> download.CancelOrderResponse:
         """See download.proto."""
-        order = self._downloads.cancel_order(request.order_id)
+        order = self._orders.cancel(request.order_id)
         return download.CancelOrderResponse(order=convert_orders.order(order))
 
     def GetTask(

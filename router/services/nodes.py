@@ -7,16 +7,17 @@ from datetime import datetime
 from protos import names
 from router.domain.errors import InvalidArgument, ModelBusy, NodeBusy, NodeNotFound
 from router.domain.models import Holding
-from router.domain.nodes import Eviction, Hello, Node, NodeView
+from router.domain.nodes import Hello, Node, NodeView
 from router.domain.ports import Clock, Store
 from router.domain.tasks import UNFINISHED
 from router.services import paging
 from router.services.board import Board
+from router.services.evictions import Evictions
 from router.services.holdings import Holdings
-from router.services.ids import new_id
 from router.services.line import Line
 from router.services.models import Models
 from router.services.presence import Presence
+from router.services.rollouts import Rollouts
 from router.services.watch import Topic, Watchers
 
 
@@ -31,6 +32,8 @@ class Nodes:
         presence: Presence,
         board: Board,
         line: Line,
+        evictions: Evictions,
+        rollouts: Rollouts,
         watchers: Watchers,
         clock: Clock,
     ) -> None:
@@ -41,6 +44,8 @@ class Nodes:
         self._presence = presence
         self._board = board
         self._line = line
+        self._evictions = evictions
+        self._rollouts = rollouts
         self._watchers = watchers
         self._clock = clock
         known = store.nodes()
@@ -121,6 +126,7 @@ class Nodes:
             )
             self._store.save_node(node)
             self._names[hello.node_id] = hello.name
+            self._rollouts.joined(node)
 
             def tell() -> None:
                 self._sites[node.node_id] = node.site
@@ -188,6 +194,7 @@ class Nodes:
                 set_labels.pop(key, None)
             changed = replace(node, set_labels=set_labels, **given)
             self._store.save_node(changed)
+            self._rollouts.joined(changed)
             self._store.after_commit(lambda: self._sites.update({node.node_id: changed.site}))
             self._store.after_commit(lambda: self._line.know(changed))
             self._tell_of(node.node_id)
@@ -233,15 +240,8 @@ class Nodes:
                     f'a task is bringing "{model.name}" to node "{node.name}": cancel it first',
                     param="model_name",
                 )
-            now = self._clock()
-            waiting = self._store.evictions(node.node_id)
-            if not any(eviction.manifest.same_files(model.manifest) for eviction in waiting):
-                self._store.add_eviction(
-                    Eviction(new_id("evict", now), node.node_id, model.manifest, now)
-                )
-            self._store.delete_holding(model.name, node.node_id)
-            self._tell_of(node.node_id)
-            self._store.after_commit(lambda: self._watchers.publish(Topic.MODEL, model.name))
+            self._evictions.place(model, node.node_id)
+            self._rollouts.evicted(model.name, node)
 
     def evicted(self, node_id: str, eviction_ids: tuple[str, ...]) -> None:
         """Notes that a node has carried out evictions."""

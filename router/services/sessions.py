@@ -24,6 +24,8 @@ from router.services.line import Line, Share
 from router.services.models import Models
 from router.services.nodes import Nodes
 from router.services.presence import Presence
+from router.services.rollouts import Rollouts
+from router.services.swarm import Swarms, WantedFile
 from router.services.watch import Topic, Watchers
 
 _REVISIONS_PER_EPOCH = 1_000_000
@@ -70,9 +72,11 @@ class Sessions:
         models: Models,
         nodes: Nodes,
         downloads: Downloads,
+        rollouts: Rollouts,
         holdings: Holdings,
         presence: Presence,
         line: Line,
+        swarms: Swarms,
         watchers: Watchers,
         *,
         epoch: int,
@@ -84,9 +88,11 @@ class Sessions:
         self._models = models
         self._nodes = nodes
         self._downloads = downloads
+        self._rollouts = rollouts
         self._holdings = holdings
         self._presence = presence
         self._line = line
+        self._swarms = swarms
         self._watchers = watchers
         self._max_sessions = max_sessions
         self.epoch = epoch
@@ -150,13 +156,18 @@ class Sessions:
         for eviction in self._store.evictions(node_ids[0] if len(node_ids) == 1 else ""):
             evictions.setdefault(eviction.node_id, []).append(eviction)
         rates = self._store.rates_set()
+        holds = self._rollouts.holds()
+        # Before the nodes hear of them: they share these files at once.
+        for node_id in node_ids:
+            site = self._nodes.site(node_id)
+            self._swarms.assign(node_id, site, _wanted(tasks[node_id], manifests))
         with self._lock:
             first = self._revision + 1
             self._revision += len(node_ids)
         return [
             Assignment(
                 revision=first + place,
-                tasks=tuple(_assigned(tasks[node_id], manifests)),
+                tasks=tuple(_assigned(tasks[node_id], manifests, holds)),
                 evictions=tuple(evictions.get(node_id, ())),
                 keep_partials=tuple(_kept(tasks[node_id], manifests)),
                 max_rate=rates.get(node_id, _NOTHING_SET).max_rate,
@@ -193,6 +204,8 @@ class Sessions:
         with self._store.transaction():
             lost = self._holdings.take_inventory(session.node_id, inventory)
             self._downloads.repair(session.node_id, lost)
+        files = {file.sha256: file.size_bytes for file in inventory.files}
+        self._swarms.hold(session.node_id, session.number, files, partial=inventory.partial)
 
     def file_url(self, session: "Session", task_id: str, path: str) -> FileUrl:
         """A URL for a file of one of the node's own tasks. Asks the Hub.
@@ -247,7 +260,9 @@ class Sessions:
         self._models.fix_digests(task.model_name, checked)
 
 
-def _assigned(tasks: Iterable[Task], manifests: Mapping[str, Manifest]) -> Iterator[TaskAssignment]:
+def _assigned(
+    tasks: Iterable[Task], manifests: Mapping[str, Manifest], holds: Mapping[str, str]
+) -> Iterator[TaskAssignment]:
     for task in tasks:
         if not task.ended and task.model_name in manifests:
             yield TaskAssignment(
@@ -256,12 +271,24 @@ def _assigned(tasks: Iterable[Task], manifests: Mapping[str, Manifest]) -> Itera
                 manifest=manifests[task.model_name],
                 paused=task.state is TaskState.PAUSED,
                 priority=task.priority,
+                hold=holds.get(task.task_id, ""),
             )
 
 
 def _kept(tasks: Iterable[Task], manifests: Mapping[str, Manifest]) -> Iterable[Manifest]:
     kept = (manifests.get(task.model_name) for task in tasks if task.ended)
     return dict.fromkeys(manifest for manifest in kept if manifest is not None)
+
+
+def _wanted(tasks: Iterable[Task], manifests: Mapping[str, Manifest]) -> dict[str, WantedFile]:
+    """The files of the unfinished tasks by digest; those without one cannot be shared."""
+    return {
+        file.sha256: WantedFile(file.path, file.size_bytes)
+        for task in tasks
+        if not task.ended and task.model_name in manifests
+        for file in manifests[task.model_name].files
+        if file.sha256 is not None
+    }
 
 
 class Session:

@@ -9,7 +9,11 @@ from router.domain.catalog import FileRole, GgufFacts, ModelFile
 from router.domain.line import TimedRate
 from router.domain.models import Manifest
 from router.domain.nodes import Gpu, Settings
+from router.domain.orders import OrderOptions
+from router.domain.rollouts import Rollout
 from router.domain.tasks import Bytes, Progress, TaskFailure
+from router.domain.windows import Window
+
 
 Document = Mapping[str, Any]
 
@@ -55,6 +59,22 @@ def progress_to(progress: Progress) -> Document:
 def progress_from(document: Document) -> Progress:
     """The progress of a document."""
     return Progress(bytes_done=document["bytes_done"], bytes_from=Bytes(**document["bytes_from"]))
+
+
+def options_to(options: OrderOptions) -> Document:
+    """The options of an order as a document."""
+    return asdict(options)
+
+
+def options_from(document: Document) -> OrderOptions:
+    """The options of an order of a document."""
+    rollout, window = document.get("rollout"), document.get("window")
+    return OrderOptions(
+        follow=document.get("follow", False),
+        rollout=None if rollout is None else Rollout(**rollout),
+        window=None if window is None else Window(**window),
+        replaces=document.get("replaces", ""),
+    )
 
 
 def gpus_to(gpus: tuple[Gpu, ...]) -> list[Document]:

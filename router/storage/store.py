@@ -11,7 +11,8 @@ from peewee import Field, fn
 from router.domain.line import Site
 from router.domain.models import Manifest, Model, ModelStatus
 from router.domain.nodes import Eviction, Node, RatesSet
-from router.domain.tasks import UNFINISHED, Order, OrderTarget, Task, TaskMark, TaskState
+from router.domain.orders import Order, OrderTarget
+from router.domain.tasks import UNFINISHED, Task, TaskMark, TaskState
 from router.storage import documents
 from router.storage.database import Database
 from router.storage.tables import (
@@ -123,8 +124,17 @@ class PeeweeStore:
                 task_ids=list(order.task_ids),
                 request_id=order.request_id or None,
                 created_at=order.created_at,
+                labels=dict(order.labels),
+                options=documents.options_to(order.options),
+                priority=order.priority,
+                **_changing(order),
             )
         )
+
+    def save_order(self, order: Order) -> None:
+        """Keeps what changes of an order: its tasks, waves, exclusions, and whether it goes on."""
+        query = OrderRow.update(task_ids=list(order.task_ids), **_changing(order))
+        self._run(query.where(OrderRow.order_id == order.order_id))
 
     def order(self, order_id: str) -> Order | None:
         """The order with this id."""
@@ -139,6 +149,15 @@ class PeeweeStore:
         query = OrderRow.select().order_by(OrderRow.order_id.desc()).limit(limit)
         if before:
             query = query.where(OrderRow.order_id < before)
+        return [_order(row) for row in self._run(query)]
+
+    def orders_of(self, model_name: str = "", *, watched: bool = False) -> list[Order]:
+        """The orders of a model, or of all, the oldest first; only the watched ones if asked so."""
+        query = OrderRow.select().order_by(OrderRow.order_id)
+        if model_name:
+            query = query.where(OrderRow.model_name == model_name)
+        if watched:
+            query = query.where(OrderRow.watched)
         return [_order(row) for row in self._run(query)]
 
     # Tasks
@@ -170,6 +189,19 @@ class PeeweeStore:
                 TaskRow.select().where(TaskRow.task_id.in_(wanted[start : start + 500]))
             )
         }
+        return [found[task_id] for task_id in wanted if task_id in found]
+
+    def task_marks(self, task_ids: Iterable[str]) -> list[TaskMark]:
+        """Where the tasks with these ids stand, in the order of the ids."""
+        wanted = list(task_ids)
+        columns = (TaskRow.task_id, TaskRow.model_name, TaskRow.node_id, TaskRow.state)
+        found: dict[str, TaskMark] = {}
+        for start in range(0, len(wanted), 500):
+            some = TaskRow.task_id.in_(wanted[start : start + 500])
+            for task_id, model, node, state in self._run(
+                TaskRow.select(*columns).where(some).tuples()
+            ):
+                found[task_id] = TaskMark(task_id, model, node, TaskState(state))
         return [found[task_id] for task_id in wanted if task_id in found]
 
     def tasks(
@@ -459,7 +491,23 @@ def _order(row: OrderRow) -> Order:
         task_ids=tuple(row.task_ids),
         request_id=row.request_id or "",
         created_at=row.created_at,
+        labels=row.labels,
+        options=documents.options_from(row.options),
+        priority=row.priority,
+        waves=tuple(map(tuple, row.waves)),
+        excluded=tuple(row.excluded),
+        cancelled=row.cancelled,
+        watched=row.watched,
     )
+
+
+def _changing(order: Order) -> dict[str, Any]:
+    return {
+        "waves": [list(wave) for wave in order.waves],
+        "excluded": list(order.excluded),
+        "cancelled": order.cancelled,
+        "watched": order.watched,
+    }
 
 
 def _task(row: TaskRow) -> Task:

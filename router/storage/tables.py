@@ -59,6 +59,13 @@ class OrderRow(Table):
     task_ids = DocumentField()
     request_id = CharField(null=True, unique=True)
     created_at = MomentField()
+    labels = DocumentField()
+    options = DocumentField()
+    priority = IntegerField()
+    waves = DocumentField()
+    excluded = DocumentField()
+    cancelled = BooleanField()
+    watched = BooleanField(index=True)
 
     class Meta:
         """Naming."""

@@ -9,19 +9,18 @@ from cli.render import rest
 from router.domain.catalog import FileRole, GgufFacts, ModelFile
 from router.domain.models import Holding, HoldingState, Manifest, Model, ModelStatus, ModelView
 from router.domain.nodes import Gpu, Node, NodeView, Settings
+from router.domain.plans import NodePlan, Plan, Verdict
 from router.domain.tasks import (
     Bytes,
-    NodePlan,
-    Plan,
     Progress,
     Task,
     TaskFailure,
     TaskState,
     TaskView,
-    Verdict,
 )
-from router.rest.shapes.downloads import PlanShape, TaskShape
+from router.rest.shapes.downloads import TaskShape
 from router.rest.shapes.models import RegisteredModel
+from router.rest.shapes.orders import PlanShape
 from router.rest.shapes.nodes import NodeShape
 from router.rpc import convert, convert_orders
 

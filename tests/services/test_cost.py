@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from router.domain.tasks import OrderTarget
+from router.domain.orders import OrderTarget
 from tests.fakes.catalog import gguf_repo
 from tests.services.world import World
 
@@ -43,7 +43,7 @@ def queries(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         lambda world: world.nodes.all(),
         lambda world: world.nodes.page(1000, ""),
         lambda world: world.nodes.get("node-0"),
-        lambda world: world.downloads.plan(NAME, OrderTarget.ALL, []),
+        lambda world: world.plans.plan(NAME, OrderTarget.ALL, []),
         lambda world: world.order(NAME),
     ],
     ids=["models", "v1", "model page", "model", "nodes", "node page", "node", "plan", "order"],

@@ -20,13 +20,13 @@ from router.domain.errors import (
     WrongState,
 )
 from router.domain.models import HoldingState
+from router.domain.orders import OrderTarget
+from router.domain.plans import Verdict
 from router.domain.tasks import (
-    OrderTarget,
     Progress,
     TaskFailure,
     TaskReport,
     TaskState,
-    Verdict,
 )
 from router.services.sessions import Session
 from tests.fakes.catalog import convertible_repo, digest, gguf_repo, variant
@@ -60,7 +60,7 @@ def test_an_order_survives_a_restart(world: World, session: Session) -> None:
     made = world.order()
     world.restart()
 
-    assert world.downloads.order(made.order.order_id).order == made.order
+    assert world.orders.order(made.order.order_id).order == made.order
     assert [view.task for view in world.downloads.unfinished()] == [made.tasks[0].task]
 
 
@@ -87,11 +87,11 @@ def test_an_order_that_makes_no_sense_changes_nothing(
     world.register("o/raw")
 
     with pytest.raises(error):
-        world.downloads.start(model, target, nodes)
+        world.orders.start(model, target, nodes)
     with pytest.raises(error):
-        world.downloads.plan(model, target, nodes)
+        world.plans.plan(model, target, nodes)
 
-    assert world.downloads.orders(0, "").items == []
+    assert world.orders.orders(0, "").items == []
 
 
 def test_an_order_needs_a_node(world: World) -> None:
@@ -108,7 +108,7 @@ def test_the_options_of_an_order_are_bounded(
     world: World, session: Session, options: dict[str, object]
 ) -> None:
     with pytest.raises(InvalidArgument):
-        world.downloads.start(NAME, ALL, [], **options)  # type: ignore[arg-type]
+        world.orders.start(NAME, ALL, [], **options)  # type: ignore[arg-type]
 
 
 def test_a_node_is_named_by_id_or_name_and_counts_once(world: World, session: Session) -> None:
@@ -137,7 +137,7 @@ def test_a_request_that_comes_twice_is_carried_out_once(world: World, session: S
     again = world.order(request_id="r1")
 
     assert again.order == first.order
-    assert len(world.downloads.orders(0, "").items) == 1
+    assert len(world.orders.orders(0, "").items) == 1
 
 
 def test_a_request_that_comes_many_times_at_once_is_carried_out_once(
@@ -189,7 +189,7 @@ def test_a_plan_tells_what_each_node_would_do_and_changes_nothing(world: World) 
     world.connect("c-full", free=GB)
     world.sessions.close(world.connect("d-offline"))
 
-    plan = world.downloads.plan("o/big", ALL, [])
+    plan = world.plans.plan("o/big", ALL, [])
 
     assert [node.verdict for node in plan.nodes] == [
         Verdict.READY,
@@ -197,7 +197,7 @@ def test_a_plan_tells_what_each_node_would_do_and_changes_nothing(world: World) 
         Verdict.REFUSED,
         Verdict.FITS,
     ]
-    assert plan.line_bytes == 100 * GB
+    assert plan.line_bytes == 0  # what one node of the site holds, the others take from it
     assert plan.nodes[2].reason.startswith("insufficient_disk: it needs 50000000000 bytes")
     assert any("it is offline" in warning for warning in plan.nodes[3].warnings)
     assert world.downloads.tasks().items == []
@@ -280,7 +280,7 @@ def test_bytes_stay_when_an_operator_moves_a_task(world: World, session: Session
 
     paused = world.downloads.pause(task_id).task
     resumed = world.downloads.resume(task_id).task
-    cancelled = world.downloads.cancel_order(paused.order_id).tasks[0].task
+    cancelled = world.orders.cancel(paused.order_id).tasks[0].task
 
     assert [task.progress.bytes_done for task in (paused, resumed, cancelled)] == [600, 600, 600]
     assert (paused.progress.speed, paused.progress.eta) == (0, None)
@@ -414,7 +414,7 @@ def test_a_verb_in_the_wrong_state_is_refused(world: World, session: Session) ->
         with pytest.raises(WrongState, match="is completed"):
             verb(task_id)
     with pytest.raises(WrongState, match="nothing to cancel"):
-        world.downloads.cancel_order(view.order.order_id)
+        world.orders.cancel(view.order.order_id)
 
 
 def test_a_task_that_was_replaced_is_not_retried_beside_its_successor(
@@ -453,7 +453,7 @@ def test_unknown_ids_are_not_found(world: World) -> None:
     ):
         with pytest.raises(TaskNotFound):
             verb("task-nobody")
-    for order in (world.downloads.order, world.downloads.cancel_order):
+    for order in (world.orders.order, world.orders.cancel):
         with pytest.raises(OrderNotFound):
             order("order-nobody")
 

@@ -261,7 +261,7 @@ def test_nodes_that_held_the_earlier_files_miss_the_new_ones(world: World) -> No
     assert world.models.supported()[0][1] == 0
     assert upgraded.download_bytes == 50
     new = upgraded.view.model.manifest
-    plan = world.downloads.plan(NAME, world.order(NAME, "node-1").order.target, ["node-1"])
+    plan = world.plans.plan(NAME, world.order(NAME, "node-1").order.target, ["node-1"])
     assert plan.nodes[0].needed_bytes == 50  # the other file is known by its digest
     world.take_inventory(sessions[0], [old, new])
     assert world.models.get(NAME).ready_nodes == 1

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from router.domain.models import Manifest, ModelView
 from router.domain.nodes import Assignment, Gpu, HeldFile, Hello, Inventory, Settings
+from router.domain.orders import OrderTarget, OrderView
 from router.domain.tasks import (
     Bytes,
-    OrderTarget,
-    OrderView,
     Progress,
     TaskFailure,
     TaskReport,
@@ -18,14 +17,21 @@ from router.domain.tasks import (
 from router.services.board import Board
 from router.services.catalog import CatalogBrowser
 from router.services.downloads import Downloads
+from router.services.evictions import Evictions
 from router.services.feeds import Feeds
 from router.services.holdings import Holdings
 from router.services.line import Line
 from router.services.models import Models, Registration
 from router.services.nodes import Nodes
+from router.services.orders import Orders
+from router.services.plans import Plans
 from router.services.presence import Presence
+from router.services.rates import Rates
+from router.services.rollouts import Rollouts
 from router.services.sessions import Report, Session, Sessions, Settling
 from router.services.sites import Sites
+from router.services.swarm import Swarms
+from router.services.task_book import TaskBook
 from router.services.upgrades import Upgrades
 from router.services.watch import Watchers
 from router.storage.database import Database
@@ -77,22 +83,63 @@ class World:
         )
         self.line = Line(store, board, self.watchers, self.clock, lease=LEASE_SECONDS)
         self.sites = Sites(store, presence, self.line)
+        book = TaskBook(store, board, self.watchers, self.clock)
+        evictions = Evictions(store, self.watchers, self.clock)
+        self.rollouts = Rollouts(store, presence, book, evictions, self.watchers, self.clock)
         self.nodes = Nodes(
-            store, self.models, holdings, presence, board, self.line, self.watchers, self.clock
+            store,
+            self.models,
+            holdings,
+            presence,
+            board,
+            self.line,
+            evictions,
+            self.rollouts,
+            self.watchers,
+            self.clock,
         )
+        rates = Rates()
         self.downloads = Downloads(
-            store, self.models, self.nodes, presence, board, self.watchers, self.clock
+            store,
+            self.models,
+            self.nodes,
+            presence,
+            board,
+            book,
+            self.rollouts,
+            evictions,
+            rates,
+            self.watchers,
+            self.clock,
+        )
+        self.plans = Plans(store, self.models, self.nodes, presence, board, rates)
+        self.orders = Orders(
+            store,
+            self.models,
+            self.nodes,
+            self.plans,
+            self.downloads,
+            self.rollouts,
+            book,
+            self.clock,
         )
         self.browser = CatalogBrowser(self.catalog, store, holdings)
+        self.warnings: list[tuple[str, dict[str, object]]] = []
+        self.swarms = Swarms(
+            lambda: self.clock.now.timestamp(),
+            lambda event, **fields: self.warnings.append((event, fields)),
+        )
         self.sessions = Sessions(
             store,
             self.catalog,
             self.models,
             self.nodes,
             self.downloads,
+            self.rollouts,
             holdings,
             presence,
             self.line,
+            self.swarms,
             self.watchers,
             epoch=store.next_epoch(self.clock()),
             max_sessions=self._max_sessions,
@@ -126,7 +173,7 @@ class World:
     def order(self, model: str = "o/r:Q4_K_M", *nodes: str, **options: str) -> OrderView:
         """Orders a model onto nodes, without any: onto all."""
         target = OrderTarget.SPECIFIC if nodes else OrderTarget.ALL
-        return self.downloads.start(model, target, nodes, request_id=options.get("request_id", ""))
+        return self.orders.start(model, target, nodes, request_id=options.get("request_id", ""))
 
     def report(
         self,

@@ -11,11 +11,10 @@ from router.domain.catalog import FileRole, GgufFacts, ModelFile
 from router.domain.models import Manifest, Model, ModelStatus
 from router.domain.nodes import Eviction, Gpu, Node, Settings
 from router.domain.ports import Store
+from router.domain.orders import Order, OrderTarget
 from router.domain.tasks import (
     UNFINISHED,
     Bytes,
-    Order,
-    OrderTarget,
     Progress,
     Task,
     TaskFailure,

@@ -1,72 +1,8 @@
-"""The JSON of orders, plans and tasks. Sizes in bytes, speeds in bytes per second."""
-
-from typing import Literal
-
-from pydantic import ConfigDict, Field
+"""The JSON of tasks. Sizes in bytes, speeds in bytes per second."""
 
 from protos import units
-from router.domain.tasks import NodePlan, Plan, Task, TaskState, TaskView
-from router.rest.shapes.base import Moment, Shape, Text
-
-
-class DownloadRequest(Shape):
-    """An order, or the question what it would do. `node_ids` are ids or names."""
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
-
-    model_name: Text
-    target: Text | None = None
-    node_ids: list[Text] = Field(default_factory=list)
-
-
-class TaskIds(Shape):
-    """The tasks of an order, one for each node."""
-
-    task_ids: list[str]
-
-
-class NodePlanShape(Shape):
-    """What an order would mean for one node."""
-
-    node_id: str
-    node_name: str
-    verdict: Literal["ready", "fits", "refused"]
-    reason: str
-    needed_bytes: int
-    free_bytes: int
-    source: str = Field(serialization_alias="from")
-    warnings: list[str]
-
-    @classmethod
-    def of(cls, plan: NodePlan) -> "NodePlanShape":
-        """From a plan."""
-        return cls(
-            node_id=plan.node_id,
-            node_name=plan.node_name,
-            verdict=plan.verdict.value,
-            reason=plan.reason,
-            needed_bytes=plan.needed_bytes,
-            free_bytes=plan.free_bytes,
-            source=plan.source,
-            warnings=list(plan.warnings),
-        )
-
-
-class PlanShape(Shape):
-    """What an order would mean; `line_bytes` is what the Hub would serve."""
-
-    model_name: str
-    line_bytes: int
-    nodes: list[NodePlanShape]
-
-    @classmethod
-    def of(cls, plan: Plan) -> "PlanShape":
-        """From a plan."""
-        return cls(
-            model_name=plan.model_name,
-            line_bytes=plan.line_bytes,
-            nodes=[NodePlanShape.of(node) for node in plan.nodes],
-        )
+from router.domain.tasks import Task, TaskState, TaskView
+from router.rest.shapes.base import Moment, Shape
 
 
 class BytesFrom(Shape):
