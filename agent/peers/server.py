@@ -114,7 +114,9 @@ class PeerServer:
             log.info("the upload rate limit changed", bytes_per_second=bytes_per_second)
 
     def close(self, drain_seconds: float = 2.0) -> None:
-        """Accepts no more, lets answers end for so long, then cuts them. Blocks."""
+        """Accepts no more, lets answers end for so long, then cuts them. Blocks; ends once."""
+        if self._stopping.is_set():
+            return
         self._stopping.set()
         self._wake.send(b"\0")
         if self._accepting is not None:

@@ -109,16 +109,8 @@ class Shelf:
         Only bytes that were verified, and those of transfers that are alive. Raises `OSError` when
         the system has no more descriptors.
         """
-        with self._lock:
-            partials = list(self._partials.get(sha256, ()))
-        for partial in sorted(partials, key=lambda one: one.received.total, reverse=True):
-            descriptor = partial.duplicate()
-            if descriptor is not None:
-                return self._readable(descriptor, partial.size, partial)
-        descriptor = self._open_verified(sha256)
-        if descriptor is None:
-            return None
-        return self._readable(descriptor, os.fstat(descriptor).st_size, None)
+        # Again after the unfinished ones: one of them may have been finished in between.
+        return self._finished(sha256) or self._unfinished(sha256) or self._finished(sha256)
 
     def is_read(self, path: Path) -> bool:
         """Whether somebody holds the file at this path open, under whatever name."""
@@ -128,6 +120,21 @@ class Shelf:
             return False
         with self._lock:
             return any(one.identity == (stat.st_dev, stat.st_ino) for one in self._open)
+
+    def _finished(self, sha256: str) -> Readable | None:
+        descriptor = self._open_verified(sha256)
+        if descriptor is None:
+            return None
+        return self._readable(descriptor, os.fstat(descriptor).st_size, None)
+
+    def _unfinished(self, sha256: str) -> Readable | None:
+        with self._lock:
+            partials = list(self._partials.get(sha256, ()))
+        for partial in sorted(partials, key=lambda one: one.received.total, reverse=True):
+            descriptor = partial.duplicate()
+            if descriptor is not None:
+                return self._readable(descriptor, partial.size, partial)
+        return None
 
     def _readable(self, descriptor: int, size: int, partial: Partial | None) -> Readable:
         readable = Readable(descriptor, size, partial, self._forget)

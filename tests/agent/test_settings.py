@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from agent.__main__ import main
-from agent.config import Config, Engines, host_name
+from agent.config import Config, Engines, Serving, host_name
 from protos import names
 
 
@@ -164,6 +164,73 @@ def test_a_span_of_time_is_hours_unless_it_says_otherwise(
     ],
 )
 def test_what_cannot_be_meant_is_a_usage_error(
+    configured: list[Config], arguments: tuple[str, str]
+) -> None:
+    result = run(*arguments)
+
+    assert result.exit_code == 2
+    assert arguments[0] in result.output
+    assert configured == []
+
+
+def test_by_default_pieces_are_served_on_loopback_without_a_limit(configured: list[Config]) -> None:
+    run()
+
+    assert configured[0].serving == Serving("127.0.0.1", 0, (), 64, None)
+
+
+def test_serving_other_nodes_is_read(configured: list[Config], tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text(
+        'peer-address = ["node.example", "[2001:db8::1]:81"]\nmax-upload-rate = "9MB"\n'
+    )
+
+    result = run(
+        *("--insecure", "--peer-host", "::", "--max-peer-connections", "9"),
+        *("--config", str(file)),
+        LLM_ROUTER_AGENT_PEER_PORT="7000",
+    )
+
+    assert result.exit_code == 0, result.output
+    assert configured[0].serving == Serving(
+        "::", 7000, ("node.example", "[2001:db8::1]:81"), 9, 9_000_000
+    )
+
+
+def test_serving_can_be_switched_off(configured: list[Config], tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text("no-peers = true\n")
+
+    run("--no-peers")
+    run("--config", str(file))
+
+    assert [config.serving for config in configured] == [None, None]
+
+
+def test_serving_other_machines_has_to_be_asked_for(configured: list[Config]) -> None:
+    refused = run("--peer-host", "0.0.0.0")
+    accepted = run("--peer-host", "0.0.0.0", "--insecure")
+    off = run("--peer-host", "0.0.0.0", "--no-peers")
+
+    assert refused.exit_code == 2
+    assert "--insecure" in refused.output
+    assert (accepted.exit_code, off.exit_code) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--peer-port", "65536"),
+        ("--peer-address", "http://node"),
+        ("--peer-address", "node:0"),
+        ("--peer-address", "node:port"),
+        ("--peer-address", "[node]:1"),
+        ("--peer-address", "a b"),
+        ("--max-peer-connections", "0"),
+        ("--max-upload-rate", "much"),
+    ],
+)
+def test_what_cannot_be_served_is_a_usage_error(
     configured: list[Config], arguments: tuple[str, str]
 ) -> None:
     result = run(*arguments)

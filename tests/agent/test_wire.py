@@ -88,10 +88,12 @@ def test_an_eviction_by_a_malformed_manifest_is_left_out() -> None:
 
 def test_an_unset_rate_is_not_a_rate_of_zero() -> None:
     unset = assignment_from_pb(agent_pb2.Assignment(), 1)
-    lifted = assignment_from_pb(agent_pb2.Assignment(max_rate_bytes_per_second=0), 1)
+    lifted = assignment_from_pb(
+        agent_pb2.Assignment(max_rate_bytes_per_second=0, max_upload_rate_bytes_per_second=0), 1
+    )
 
-    assert unset.max_rate is None
-    assert lifted.max_rate == 0
+    assert (unset.max_rate, unset.max_upload_rate) == (None, None)
+    assert (lifted.max_rate, lifted.max_upload_rate) == (0, 0)
 
 
 @given(st.binary(max_size=300))
