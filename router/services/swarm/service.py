@@ -23,7 +23,7 @@ _GONE_REMEMBERED = 1000  # nodes: how fast each was, and what was held against i
 class Warn(Protocol):
     """Writes a warning into the router's log."""
 
-    def __call__(self, event: str, /, **fields: object) -> None:
+    def __call__(self, event: str, **fields: object) -> None:
         """Constant text, and fields."""
 
 
@@ -53,7 +53,7 @@ class Swarms:
         self._results: Counter[str] = Counter({result.value: 0 for result in Result})
         self._wrong_pieces = 0
         self._alarm: float | None = None
-        self._on_sooner: Callable[[], None] | None = None
+        self._on_sooner: Callable[[], object] | None = None
 
     # Nodes
 
@@ -176,7 +176,7 @@ class Swarms:
 
     # Time
 
-    def on_sooner(self, call: Callable[[], None]) -> None:
+    def on_sooner(self, call: Callable[[], object]) -> None:
         """`call` is called when `tick` is due sooner than it said: from any thread."""
         with self._lock:
             self._on_sooner = call
