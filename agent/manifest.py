@@ -4,19 +4,27 @@ from dataclasses import dataclass
 
 from protos import names
 
+ROUTER_SCHEME = "router:"
+
 
 @dataclass(frozen=True, slots=True)
 class ManifestFile:
     """One file: its path in the repository, its size in bytes, its SHA-256 when it is known.
 
-    `url` is where the Hub serves it, pinned to the manifest's commit. Without a digest (a small
-    file that the Hub keeps in git) the first verified download fixes it.
+    `url` is where the Hub serves it, pinned to the manifest's commit, or `router:/path` for what the
+    router itself has. Without a digest (a small file that the Hub keeps in git) the first verified
+    download fixes it.
     """
 
     path: str
     size_bytes: int
     sha256: str | None
     url: str
+
+    @property
+    def is_from_router(self) -> bool:
+        """Whether the router itself has the file."""
+        return self.url.startswith(ROUTER_SCHEME)
 
     def __post_init__(self) -> None:
         names.file_path(self.path)

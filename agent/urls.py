@@ -24,7 +24,9 @@ class UrlDesk:
     A question outlives a broken stream: `open_questions` are put again at the next one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_router: Callable[[str], str] = str) -> None:
+        """`on_router` makes the address of a `router:/path`; from any thread."""
+        self.on_router = on_router
         self._open: dict[str, agent_pb2.FileUrlRequest] = {}
         self._answers: dict[str, asyncio.Future[agent_pb2.FileUrlResult]] = {}
         self.asked: Callable[[], None] = lambda: None  # called after each new question
@@ -58,8 +60,9 @@ class UrlDesk:
 class FileUrls:
     """The URLs of one run of a task. `resolve` is for the transfer's threads.
 
-    A file is first fetched by its manifest's URL, with the node's own token where that URL is on
-    the Hub. When that was refused, the router is asked, now and at every later refusal.
+    What the router itself has is fetched from there. Any other file is first fetched by its
+    manifest's URL, with the node's own token where that URL is on the Hub. When that was refused,
+    the router is asked, now and at every later refusal.
     """
 
     def __init__(
@@ -88,6 +91,8 @@ class FileUrls:
 
         Raises `TransferError`.
         """
+        if file.is_from_router:
+            return SourceUrl(self._desk.on_router(file.url))
         with self._lock:
             first = file.path not in self._tried
             self._tried.add(file.path)

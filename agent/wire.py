@@ -64,7 +64,8 @@ def manifest_from_pb(message: common_pb2.Manifest) -> Manifest:
     paths = [file.path for file in message.files]
     if len(set(paths)) != len(paths):
         raise names.InvalidName(f'the manifest of "{message.model_name}" names a file twice')
-    if not all(file.url.startswith(("http://", "https://")) for file in message.files):
+    schemes = ("http://", "https://", "router:/")
+    if not all(file.url.startswith(schemes) for file in message.files):
         raise names.InvalidName(f'the manifest of "{message.model_name}" has a file without a URL')
     return Manifest(
         model_name=message.model_name,
@@ -164,6 +165,7 @@ def _task_from_pb(message: agent_pb2.TaskAssignment) -> TaskOrder:
         manifest=manifest_from_pb(message.manifest),
         paused=message.paused,
         priority=message.priority,
+        hold=message.hold,
     )
 
 
