@@ -7,13 +7,19 @@ from agent.manifest import Manifest
 
 @dataclass(frozen=True, slots=True)
 class TaskOrder:
-    """One try of one task: bring these files here, or keep still while `paused`."""
+    """One try of one task: bring these files here, or keep still while `paused` or on `hold`."""
 
     task_id: str
     attempt: int
     manifest: Manifest
     paused: bool = False
     priority: int = 0  # the larger goes first; of two equal ones, the one listed first
+    hold: str = ""  # what it waits for, for a person; "": nothing
+
+    @property
+    def may_run(self) -> bool:
+        """Whether bytes may flow for it now."""
+        return not self.paused and not self.hold
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class Steps:
 def reconcile(desired: Iterable[TaskOrder], runs: Mapping[str, Run], max_concurrent: int) -> Steps:
     """Compares what is wanted with what runs.
 
-    A transfer whose task is no longer listed, is paused, or is at another attempt stops. An ended
+    A transfer whose task is no longer listed, may not run, or is at another attempt stops. An ended
     one is kept as long as its task is listed at that attempt. Tasks start by priority, then in the
     order listed, while fewer than `max_concurrent` transfers are alive and nobody alive writes one
     of the same files. A running transfer is never put aside for one of higher priority.
@@ -63,7 +63,7 @@ def reconcile(desired: Iterable[TaskOrder], runs: Mapping[str, Run], max_concurr
     busy = {content for run in alive for content in contents(run.manifest)}
     start: list[TaskOrder] = []
     for order in sorted(wanted.values(), key=lambda order: -order.priority):
-        if order.paused or (order.task_id in runs and order.task_id not in forget):
+        if not order.may_run or (order.task_id in runs and order.task_id not in forget):
             continue
         mine = contents(order.manifest)
         if len(start) < free and busy.isdisjoint(mine):
@@ -85,4 +85,4 @@ def _is_for(order: TaskOrder | None, run: Run) -> bool:
 
 
 def _goes_on(order: TaskOrder | None, run: Run) -> bool:
-    return order is not None and order.attempt == run.attempt and not order.paused
+    return order is not None and order.attempt == run.attempt and order.may_run

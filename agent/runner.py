@@ -374,7 +374,7 @@ class Runner:
                 order.task_id, order.attempt, Phase.PENDING, total=order.manifest.total_bytes
             )
         phase = Phase.PAUSED if order.paused else Phase.PENDING
-        note = "" if order.paused else self._why_waiting(order)
+        note = "" if order.paused else order.hold or self._why_waiting(order)
         return dataclasses.replace(last, phase=phase, speed=0.0, note=note)
 
     def _observe(self, live: _Live) -> TaskStatus:

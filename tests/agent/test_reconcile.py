@@ -23,6 +23,9 @@ def run(n: int = 0, status: RunStatus = RUNNING, *, attempt: int = 1) -> dict[st
     return {f"t{n}": Run(attempt, MODELS[n], status)}
 
 
+HELD = dataclasses.replace(order(), hold="waits for 22:00")
+
+
 @pytest.mark.parametrize(
     ("case", "desired", "runs", "steps"),
     [
@@ -36,6 +39,9 @@ def run(n: int = 0, status: RunStatus = RUNNING, *, attempt: int = 1) -> dict[st
         ("a paused task does not start", [order(paused=True)], {}, Steps()),
         ("a paused task stops", [order(paused=True)], run(), Steps(stop=("t0",))),
         ("an ended task stays ended when paused", [order(paused=True)], run(0, ENDED), Steps()),
+        ("a task on hold does not start", [HELD], {}, Steps()),
+        ("a task on hold stops", [HELD], run(), Steps(stop=("t0",))),
+        ("an ended task stays ended on hold", [HELD], run(0, ENDED), Steps()),
         ("a new attempt stops the old one first", [order(attempt=2)], run(), Steps(stop=("t0",))),
         ("and waits for its end", [order(attempt=2)], run(0, STOPPING), Steps()),
         (

@@ -30,6 +30,7 @@ class Bench:
         self.stored_models: list[Manifest] = []
         self.removed_models: list[Manifest] = []
         self.discarded_models: list[Manifest] = []
+        self.upload_limits: list[int | None] = []
         self._change = asyncio.Event()
         self.runner = Runner(
             self.files,
@@ -39,6 +40,7 @@ class Bench:
             max_concurrent=max_concurrent,
             listener=self,
             retry_seconds=0.01,
+            limit_upload=self.upload_limits.append,
         )
 
     def _new_transfer(self, order: TaskOrder) -> FakeTransfer:
@@ -188,6 +190,25 @@ async def test_bytes_never_run_backwards_over_a_pause_within_an_attempt() -> Non
     await bench.until(lambda: not bench.runner.is_busy)
 
 
+async def test_a_task_on_hold_keeps_what_it_has_says_why_and_goes_on_from_there() -> None:
+    bench = Bench()
+    bench.assign(order())
+    first = await bench.started()
+    first.now = dataclasses.replace(first.now, received_bytes=8, bytes_from=BytesFrom(hub=8))
+    bench.assign(dataclasses.replace(order(), hold="waits for 22:00"))
+    first.end(TransferStopped())
+    await bench.until(lambda: bench.status().phase is Phase.PENDING)
+    held = bench.status()
+
+    bench.assign(order())
+    second = await bench.started(2)
+
+    assert first.stopped_keeping is True
+    assert (held.note, held.done, len(bench.transfers)) == ("waits for 22:00", 8, 2)
+    second.end()
+    await bench.until(lambda: not bench.runner.is_busy)
+
+
 async def test_a_new_attempt_waits_for_the_end_of_the_old_one() -> None:
     bench = Bench()
     bench.assign(order())
@@ -296,6 +317,15 @@ async def test_the_assigned_rate_beats_the_own_one(assigned: int | None, holds: 
     bench.assign(max_rate=assigned)
 
     assert bench.rate.bytes_per_second == holds
+
+
+async def test_whoever_serves_hears_what_is_assigned_to_it() -> None:
+    bench = Bench()
+
+    for assigned in (None, 3_000, 0):
+        bench.assign(max_upload_rate=assigned)
+
+    assert bench.upload_limits == [None, 3_000, 0]
 
 
 async def test_closing_stops_every_transfer_and_keeps_its_bytes() -> None:

@@ -62,6 +62,15 @@ def test_a_malformed_task_is_refused_alone() -> None:
     assert "../x" in assignment.refused[0].reason
 
 
+def test_what_a_task_waits_for_comes_through_and_keeps_it_from_running() -> None:
+    message = task(GOOD)
+    message.hold = "waits for 22:00"
+
+    (held,) = assignment_from_pb(agent_pb2.Assignment(tasks=[message]), epoch=1).tasks
+
+    assert (held.hold, held.may_run) == ("waits for 22:00", False)
+
+
 def test_nobody_knows_which_partials_stay_when_a_part_of_the_message_is_malformed() -> None:
     kept = agent_pb2.Assignment(keep_partials=[broken(repo="x")])
     bad_task = agent_pb2.Assignment(
