@@ -131,8 +131,16 @@ class FakeRouter(agent_pb2_grpc.AgentServiceServicer):
     `refusals` are statuses with which the next streams end before Welcome.
     """
 
-    def __init__(self, *, epoch: int = 1, heartbeat: float = 0.2, report: float = 0.05) -> None:
+    def __init__(
+        self,
+        *,
+        epoch: int = 1,
+        heartbeat: float = 0.2,
+        report: float = 0.05,
+        peer_key: bytes = b"",
+    ) -> None:
         self.epoch = epoch
+        self.peer_key = peer_key
         self.address = "127.0.0.1:0"
         self.refusals: list[status_pb2.Status] = []
         self.streams = 0  # how many have come, refused ones too
@@ -190,6 +198,7 @@ class FakeRouter(agent_pb2_grpc.AgentServiceServicer):
                 epoch=self.epoch,
                 heartbeat_interval=span(self._heartbeat),
                 report_interval=span(self._report),
+                peer_key=self.peer_key,
             )
         )
         reading = asyncio.create_task(session._take_in(request_iterator))
