@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from grpc import StatusCode
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from protos.daemon.ready import version
@@ -57,6 +57,49 @@ class FleetMetrics(Collector):
         for state, number in self._tasks().items():
             tasks.add_metric([state], number)
         yield tasks
+
+
+class SwarmMetrics(Collector):
+    """What nodes share, as it is when somebody asks."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        swarms: Callable[[], int],
+        grants: Counts,
+        results: Counts,
+        wrong_pieces: Callable[[], int],
+    ) -> None:
+        """`grants` counts by source, `results` by what became of pieces; all since the start."""
+        self._swarms = swarms
+        self._grants = grants
+        self._results = results
+        self._wrong_pieces = wrong_pieces
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """The present numbers."""
+        yield GaugeMetricFamily(
+            "llm_router_swarms", "Files that nodes of a site fetch now.", value=self._swarms()
+        )
+        grants = CounterMetricFamily(
+            "llm_router_piece_grants", "Pieces that nodes were told to fetch.", labels=["source"]
+        )
+        for source, number in self._grants().items():
+            grants.add_metric([source], number)
+        yield grants
+        results = CounterMetricFamily(
+            "llm_router_piece_results", "What nodes said became of pieces.", labels=["result"]
+        )
+        for result, number in self._results().items():
+            results.add_metric([result], number)
+        yield results
+        yield CounterMetricFamily(
+            "llm_router_peer_wrong_pieces",
+            "Pieces of which a node sent wrong bytes, or told a wrong digest.",
+            value=self._wrong_pieces(),
+        )
 
 
 def exposition(registry: CollectorRegistry) -> bytes:

@@ -1,7 +1,8 @@
 """The agents' streams: one reader, one writer, and a lease that silence ends."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -13,9 +14,10 @@ from protos.llmrouter.v1 import agent_pb2_grpc as agent_grpc
 from protos.llmrouter.v1 import common_pb2
 from router.domain.errors import DomainError, InvalidArgument, SessionFenced, Unavailable
 from router.domain.tasks import ENDED
-from router.rpc import convert, convert_sites
+from router.rpc import convert, convert_sites, pieces
 from router.rpc.batches import Batches
 from router.services.sessions import Report, Session, Sessions, Settling
+from router.services.swarm import Swarms
 from router.services.watch import Topic, Watch, Watchers
 
 log = get_logger(__name__)
@@ -45,6 +47,7 @@ class _Shared:
     """
 
     sessions: Sessions
+    swarms: Swarms
     timers: Timers
     assignments: Batches[str, agent.Assignment]
     settling: Batches[Settling, None]
@@ -57,17 +60,27 @@ class AgentServicer(agent_grpc.AgentServiceServicer):
     def __init__(
         self,
         sessions: Sessions,
+        swarms: Swarms,
         watchers: Watchers,
         messages: convert.Messages,
         timers: Timers,
+        peer_key: bytes,
+        http_port: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Feeds `sessions`."""
+        """Feeds `sessions` and `swarms`; every agent is given `peer_key`, and nobody else.
+
+        `http_port` is where the router serves files, 0 while it does not.
+        """
+        self._http_port = http_port
         self._sessions = sessions
+        self._swarms = swarms
+        self._peer_key = peer_key
         self._watchers = watchers
         self._messages = messages
         self._timers = timers
         self._shared = _Shared(
             sessions,
+            swarms,
             timers,
             assignments=Batches(self._assign),
             settling=Batches(self._settle),
@@ -95,6 +108,7 @@ class AgentServicer(agent_grpc.AgentServiceServicer):
         session.disk = (hello.disk_free_bytes, hello.disk_total_bytes)
         log.info("node connected", node=hello.name, node_id=session.node_id, session=session.number)
         stream = _Stream(session, self._shared)
+        self._swarms.connect(session.node_id, session.number, session.reach, stream.rouse)
         try:
             with self._watchers.watch(
                 Topic.ASSIGNMENT, Topic.LINE, keys=[session.node_id]
@@ -104,6 +118,7 @@ class AgentServicer(agent_grpc.AgentServiceServicer):
                     stream.read(request_iterator), stream.follow(watch), stream.write(context)
                 )
         finally:
+            self._swarms.disconnect(session.node_id, session.number)
             await asyncio.shield(asyncio.to_thread(self._sessions.close, session))
             log.info("node disconnected", node=hello.name, session=session.number)
 
@@ -139,6 +154,8 @@ class AgentServicer(agent_grpc.AgentServiceServicer):
                 epoch=self._sessions.epoch,
                 heartbeat_interval=convert.span(self._timers.heartbeat),
                 report_interval=convert.span(self._timers.report),
+                peer_key=self._peer_key,
+                http_port=self._http_port(),
             )
         )
 
@@ -165,12 +182,16 @@ class _Stream:
         shared: _Shared,
     ) -> None:
         self._session = session
+        self._key = (session.node_id, session.number)
         self._sessions = shared.sessions
+        self._swarms = shared.swarms
         self._timers = shared.timers
         self._assignments = shared.assignments
         self._settling = shared.settling
         self._hub_pool = shared.hub_pool
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._wake = asyncio.Event()
+        self._is_assigned = asyncio.Event()
         self._assignment_due = False
         self._line_due = False
         self._url_results: list[agent.FileUrlResult] = []
@@ -194,6 +215,12 @@ class _Stream:
                 case "inventory":
                     inventory = convert.inventory_from(request.inventory)
                     await asyncio.to_thread(self._sessions.inventory, self._session, inventory)
+                case "piece_news":
+                    await self._piece_news(request.piece_news)
+                case "piece_digests":
+                    told = request.piece_digests
+                    digests = [(one.piece, one.digest) for one in told.digests]
+                    self._swarms.digests(*self._key, told.sha256, digests, told.missing)
                 case "file_url_request":
                     self._look_up(request.file_url_request)
                 case _:
@@ -220,15 +247,30 @@ class _Stream:
             if self._assignment_due:
                 self._assignment_due = False
                 assignment = await self._assignments.do(self._session.node_id)
+                self._is_assigned.set()
                 await context.write(agent.ConnectResponse(assignment=assignment))
             if self._line_due:
                 self._line_due = False
                 share = self._sessions.line_share(self._session)
                 if share is not None:
                     await context.write(convert_sites.line_share(share))
+            for message in self._swarms.take(*self._key):
+                await context.write(pieces.command(message))
             results, self._url_results = self._url_results, []
             for result in results:
                 await context.write(agent.ConnectResponse(file_url_result=result))
+
+    def rouse(self) -> None:
+        """Has the writer look at what the swarms have for the node; from any thread."""
+        if threading.get_ident() == self._thread:
+            self._wake.set()
+        else:
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+    async def _piece_news(self, told: agent.PieceNews) -> None:
+        if told.HasField("join"):  # the swarms learn from the assignment what a node may join
+            await self._is_assigned.wait()
+        self._swarms.news(*self._key, pieces.news_from(told))
 
     def _due(self, topics: Collection[Topic]) -> None:
         self._assignment_due |= Topic.ASSIGNMENT in topics
