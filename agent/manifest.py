@@ -11,9 +11,9 @@ ROUTER_SCHEME = "router:"
 class ManifestFile:
     """One file: its path in the repository, its size in bytes, its SHA-256 when it is known.
 
-    `url` is where the Hub serves it, pinned to the manifest's commit, or `router:/path` for what the
-    router itself has. Without a digest (a small file that the Hub keeps in git) the first verified
-    download fixes it.
+    `url` is where the Hub serves it, pinned to the manifest's commit, or `router:/path` for what
+    the router itself has. Without a digest (a small file that the Hub keeps in git) the first
+    verified download fixes it.
     """
 
     path: str

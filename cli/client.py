@@ -24,6 +24,7 @@ DEFAULT_ADDRESS = "127.0.0.1:50051"
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _READ_AHEAD = 256  # messages of a stream
 _SILENCE_SECONDS = 2.0
+_LOOK_SECONDS = 0.2  # between two looks at how far a file has been sent
 _PAUSE_SECONDS = 0.5  # between two looks for the router
 CALL_SECONDS = 60.0  # a catalog page that the router has to fetch takes a few
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.%a-z]+\]")
@@ -109,10 +110,12 @@ class Router:
             raise failures.from_rpc(error, self.address) from error
         return reply
 
-    def stream(self, request: Message, answer: type[Answer]) -> Iterator[Answer | None]:
+    def stream(
+        self, request: Message, answer: type[Answer], read_ahead: int = _READ_AHEAD
+    ) -> Iterator[Answer | None]:
         """Opens a stream; None comes every other second in which nothing else does.
 
-        Raises `grpc.RpcError` when it breaks.
+        At most `read_ahead` messages wait here. Raises `grpc.RpcError` when it breaks.
 
         A thread opens and reads it, so that Ctrl-C never strikes inside gRPC, whose locks it would
         leave taken: the command could not end then.
@@ -122,7 +125,7 @@ class Router:
             request_serializer=type(request).SerializeToString,
             response_deserializer=answer.FromString,
         )
-        read: Queue[Answer | grpc.RpcError | None] = Queue(_READ_AHEAD)
+        read: Queue[Answer | grpc.RpcError | None] = Queue(read_ahead)
         begin = partial(call, request, metadata=self._metadata)
         Thread(target=_read_into, args=(read, begin), daemon=True).start()
         while True:
@@ -136,6 +139,33 @@ class Router:
             if isinstance(item, grpc.RpcError):
                 raise item
             yield item
+
+    def send(
+        self, requests: Iterator[Message], kind: type[Message], answer: type[Answer]
+    ) -> Iterator[Answer | None]:
+        """Sends messages of one `kind` as fast as the router takes them in; ends with the answer.
+
+        Until then None comes several times a second. A thread sends, as it reads in `stream`.
+        """
+        call = self._channel.stream_unary(
+            _path(kind()),
+            request_serializer=kind.SerializeToString,
+            response_deserializer=answer.FromString,
+        )
+        done: Queue[Answer | grpc.RpcError | None] = Queue(2)
+        begin = partial(call, requests, metadata=self._metadata)
+        Thread(target=_read_into, args=(done, lambda: iter((begin(),))), daemon=True).start()
+        while True:
+            try:
+                item = done.get(timeout=_LOOK_SECONDS)
+            except Empty:
+                yield None
+                continue
+            if isinstance(item, grpc.RpcError):
+                raise failures.from_rpc(item, self.address) from item
+            if item is not None:
+                yield item
+            return
 
     def reach(self) -> None:
         """Raises a Failure at once when the router is not there."""

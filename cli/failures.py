@@ -42,7 +42,11 @@ _CODES = {
 }
 
 # The router is reached, and waiting for it alone would not help.
-_CODES_BY_REASON = {"NO_NODES": ExitCode.CONFLICT}
+_CODES_BY_REASON = {
+    "NO_NODES": ExitCode.CONFLICT,
+    "NOT_HELD": ExitCode.CONFLICT,
+    "BAD_BUNDLE": ExitCode.FAILED,
+}
 
 # Reason → what to do next.
 _HINTS = {
@@ -74,6 +78,10 @@ _HINTS = {
     "HUB_GATED": "ask for access on the model's page of the Hub, and give the router a token of "
     "that account (HF_TOKEN)",
     "HUB_UNAVAILABLE": "check the router's way to the Hub (HF_ENDPOINT), then try again",
+    "BAD_BUNDLE": "nothing of it was kept; compare the copy with the original (sha256sum), or "
+    'export it again: "llm-router model export FILE MODEL"',
+    "DIGESTS_UNKNOWN": 'order it onto a node: "llm-router model download MODEL --node NODE"',
+    "NOT_HELD": 'see which nodes hold it: "llm-router model show MODEL"',
     "HUB_RATE_LIMITED": "a token on the router (HF_TOKEN) raises the limit",
     "TOO_MANY_STREAMS": "close other watches, or raise the router's limit of streams",
 }

@@ -2,12 +2,12 @@
 
 import click
 
+from cli.commands.bundle import model
 from cli.commands.node import node
 from cli.commands.order import order
 from cli.commands.site import site
 from cli.commands.status import status
 from cli.commands.task import task
-from cli.commands.upgrade import model
 from cli.options import Program
 
 _EPILOG = """\b
