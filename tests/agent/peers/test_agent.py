@@ -17,7 +17,7 @@ from tests.fakes.router import FakeRouter
 pytestmark = pytest.mark.anyio
 
 KEY = b"the fleet's secret of 32 bytes.."
-SIZE = 2 << 20
+SIZE = 4 << 20
 
 
 def ask(address: str, sha256: str, span: str, more: str = "") -> tuple[int, bytes]:
@@ -45,7 +45,7 @@ async def test_an_agent_serves_what_it_fetches_and_what_it_has_fetched(
     content = (tmp_path / "hub" / model.repo / "a-Q4_0.gguf").read_bytes()
     sha256 = model.files[0].sha256
     assert sha256 is not None
-    hub.connection_rate = 128 << 10
+    hub.connection_rate = 1 << 20
     router = FakeRouter(peer_key=KEY)
     await router.start()
     await router.stop()  # an address where nobody listens yet
