@@ -21,9 +21,11 @@ from agent.inventory import Inventory
 from agent.node import Node
 from agent.peers import Sharing
 from agent.quota import Quota
+from agent.router_files import router_url
 from agent.runner import Runner, Transferring, account_of
 from agent.scrub import Scrub
 from agent.store import Store
+from agent.swarm import SwarmDesk
 from agent.transfer import RateLimit, Transfer, TransferOptions, TransferProgress
 from agent.urls import FileUrls, UrlDesk
 from protos.daemon.logs import get_logger
@@ -70,24 +72,28 @@ async def _serving(
 ) -> AsyncIterator[dict[str, str]]:
     """Runs everything; yields the addresses for the ready file."""
     gpus = await asyncio.to_thread(host.gpus)
-    desk = UrlDesk()
+    desk = UrlDesk(lambda url: router_url(url, config.router, node.router_http_port))
     hub_rate = RateLimit()
+    loop = asyncio.get_running_loop()
     sharing = Sharing(config.serving, store.shelf, lambda: node.peer_key, config.router)
+    swarm: SwarmDesk | None = None
+    if config.serving is not None:
+        swarm = SwarmDesk(store.shelf.find, lambda: node.peer_key, loop)
     node = Node(
         folder,
         hello=_Introduction(config, identity, gpus, sharing).hello,
         disk=lambda: host.disk(config.models_dir),
         desk=desk,
         hub_rate=hub_rate,
+        swarm=swarm,
     )
     rate = RateLimit(config.max_rate)
-    loop = asyncio.get_running_loop()
     checks = Checks()
     quota = Quota(store, config.max_store_bytes, node.wanted, checks, store.shelf.is_read)
     handover = handover_to(config.engines, store, folder)
 
     def new_transfer(order: TaskOrder) -> Transferring:
-        return _Fetch(order, config, store, rate, hub_rate, desk, loop, quota, handover)
+        return _Fetch(order, config, store, rate, hub_rate, desk, loop, quota, handover, swarm)
 
     def store_changed() -> None:
         node.inventory_changed()
@@ -103,6 +109,8 @@ async def _serving(
         limit_upload=sharing.limit,
     )
     inventory = Inventory(store, folder / VERIFY_TIMES_FILE, store_changed, checks=checks)
+    if swarm is not None:
+        swarm.held = inventory.look_again
     scrub = Scrub(
         store,
         folder / SCRUB_FOLDER,
@@ -126,6 +134,8 @@ async def _serving(
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_STOPPING_SECONDS):
                     await asyncio.gather(runner.close(), asyncio.to_thread(sharing.close))
+            if swarm is not None:
+                swarm.close()
     node.save()
 
 
@@ -143,6 +153,7 @@ class _Fetch:
         loop: asyncio.AbstractEventLoop,
         quota: Quota,
         handover: Handover,
+        swarm: SwarmDesk | None,
     ) -> None:
         self._order = order
         self._snapshot = store.snapshot(order.manifest)
@@ -164,6 +175,7 @@ class _Fetch:
             self._urls.resolve,
             log,
             hub_rate=hub_rate,
+            swarm=swarm,
         )
 
     def run(self) -> None:

@@ -16,6 +16,7 @@ from agent.inventory import Inventory
 from agent.ledger import Remembered
 from agent.manifest import Manifest
 from agent.runner import Runner
+from agent.swarm import SwarmDesk
 from agent.transfer import RateLimit
 from agent.urls import UrlDesk
 from agent.wire import assignment_from_pb, inventory_to_pb, task_to_pb
@@ -40,13 +41,18 @@ class Node:
         disk: Callable[[], Disk],
         desk: UrlDesk,
         hub_rate: RateLimit | None = None,
+        swarm: SwarmDesk | None = None,
     ) -> None:
-        """`hub_rate` is what downloads from the Hub obey; it follows the router's LineShare."""
+        """`hub_rate` is what downloads from the Hub obey; it follows the router's LineShare.
+
+        `swarm` hears what the router says of pieces; None: this node shares nothing.
+        """
         self._ledger = data_dir / LEDGER_FILE
         self._hello = hello
         self._disk = disk
         self._desk = desk
         desk.asked = self._put_questions
+        self._swarm = swarm
         self._remembered = ledger.read(self._ledger)
         self._hub_rate = hub_rate or RateLimit()
         self._hub_rate.change(self._remembered.max_hub_rate)
@@ -96,6 +102,11 @@ class Node:
         """What nodes of this fleet sign requests with, empty until it is told; any thread."""
         return self._welcome.peer_key
 
+    @property
+    def router_http_port(self) -> int:
+        """Where the router serves files, 0 until it is told; from any thread."""
+        return self._welcome.http_port
+
     def wanted(self) -> tuple[Manifest, ...]:
         """The models that were brought here, or are to be; from any thread."""
         now = self._remembered
@@ -139,6 +150,8 @@ class Node:
         """See `Dialogue`."""
         self._welcome = welcome
         self._outbox = outbox
+        if self._swarm is not None:
+            self._swarm.begin(outbox)
         if welcome.epoch < self._remembered.epoch:
             log.error(
                 "this router is older than one that this node has followed; nothing is removed "
@@ -163,6 +176,8 @@ class Node:
             )
         finally:
             self._outbox = None
+            if self._swarm is not None:
+                self._swarm.end()
 
     async def obey(self, command: agent_pb2.ConnectResponse) -> None:
         """See `Dialogue`."""
@@ -173,6 +188,10 @@ class Node:
                 self._follow_share(command.line_share)
             case "file_url_result":
                 self._desk.answered(command.file_url_result)
+            case "piece_grants" if self._swarm is not None:
+                self._swarm.obey_grants(command.piece_grants)
+            case "digest_request" if self._swarm is not None:
+                self._swarm.obey_digest_request(command.digest_request)
             case other:
                 log.warning("a command that this agent does not know", command=other)
 
@@ -253,7 +272,10 @@ class Node:
     def _make_inventory(self) -> agent_pb2.ConnectRequest | None:
         if self._inventory is None or self._inventory.holdings is None:
             return None
-        return agent_pb2.ConnectRequest(inventory=inventory_to_pb(self._inventory.holdings))
+        holdings = self._inventory.holdings
+        if self._swarm is not None:
+            self._swarm.told_inventory(held.sha256 for held in holdings.held)
+        return agent_pb2.ConnectRequest(inventory=inventory_to_pb(holdings))
 
     def _put_questions(self) -> None:
         if self._outbox is None:
