@@ -46,7 +46,7 @@ def timed_rate(start: str, end: str, max_hub_rate: int) -> TimedRate:
 
 def _time_of_day(text: str) -> time:
     try:
-        if len(text) != len("HH:MM"):
+        if len(text) != len("HH:MM") or text[2] != ":":
             raise ValueError
         return time.fromisoformat(text)
     except ValueError:
