@@ -120,7 +120,7 @@ class SharingAgent(FakeAgent):
         return found[:count]
 
     def told_alone(self, *said: bool) -> None:
-        """Waits until it was told this, in this order, whether it is alone."""
+        """Waits until this is the last that it was told, in this order, of whether it is alone."""
 
         def changes() -> list[bool]:
             told = [
@@ -128,7 +128,8 @@ class SharingAgent(FakeAgent):
                 for command in self._heard
                 if command.HasField("piece_grants")
             ]
-            return [one for place, one in enumerate(told) if place == 0 or told[place - 1] != one]
+            new = [one for place, one in enumerate(told) if place == 0 or told[place - 1] != one]
+            return new[-len(said) :]
 
         with self._arrived:
             self._arrived.wait_for(lambda: changes() == list(said), PATIENCE_SECONDS)

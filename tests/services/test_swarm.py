@@ -379,6 +379,8 @@ def test_a_holder_of_wrong_bytes_is_named_once_and_left_alone(site: Site) -> Non
     assert [fields["node_id"] for _, fields in site.warnings] == ["liar"]
     assert site.warnings[0][1]["sha256"] == SHA
     assert site.swarms.counts().wrong_pieces == 1
+    assert b.alone() is True
+    Node(site, "c").join()
     assert "liar" not in fetch_all(b)["b"]
 
 

@@ -163,8 +163,10 @@ class Exchanges:
         found = []
         while self._marked:
             _, exchange = self._marked.popitem()
+            accusations = exchange.swarm.accusations()
+            exchange.is_changed |= bool(accusations)  # who is found out gives nothing any more
+            found += [(exchange, accusation) for accusation in accusations]
             self._decide(exchange, now)
-            found += [(exchange, accusation) for accusation in exchange.swarm.accusations()]
             for listener in self.fleet.stirred():
                 stirred = self._by_swarm.get(id(listener))
                 if stirred is not None:
