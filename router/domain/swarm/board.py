@@ -48,7 +48,9 @@ class Board:
         # What has to be looked at again.
         self.stirred_takers = 0
         self.stirred_holders = 0
-        # Pieces whose holders all send as much as they may.
+        self.stirred_pieces = 0
+        # Pieces that no holder is to send now: all send as much as they may, or it comes sooner
+        # another way.
         self.exhausted = 0
         # Pieces on their way from the Hub, each with its leases.
         self.leased = 0
@@ -188,9 +190,9 @@ class Board:
 
     def settled(self, changed: int) -> None:
         """What is believed of these pieces has changed."""
-        for piece in bits(changed):
-            self.stirred_takers |= self.pieces.lackers[piece] & self.hungry
-        self.asking.due = True
+        if changed:
+            self._stir(changed)
+            self.asking.due = True
 
     def ask(self, now: float) -> list[tuple[int, list[int]]]:
         """Of whom which digests are to be asked."""
@@ -198,7 +200,8 @@ class Board:
             return []
         needed = self.pieces.live & ~self.pieces.unheld & ~self.digests.known
         unanswered = self.asking.unanswered
-        chosen = self.asking.choose(needed, self._vouchers(), now)
+        vouchers = self._vouchers() if needed else []
+        chosen = self.asking.choose(needed, vouchers, now)
         if self.asking.unanswered != unanswered:
             self.stirred_takers |= self.hungry
         if chosen:
@@ -344,7 +347,7 @@ class Board:
             self._end(flight)
             self._give_up(flight)
             if not got:
-                self.coming.pop(piece, None)
+                self._comes_not(piece)
                 self._restore(member, piece)
         return flight
 
@@ -373,7 +376,7 @@ class Board:
         """A transfer will not end well, or takes too long: its taker may have another way."""
         if flight.active and not flight.ended:
             self._give_up(flight)
-            self.coming.pop(flight.piece, None)
+            self._comes_not(flight.piece)
             self._restore(self.members[flight.taker], flight.piece)
 
     def _expire(self, flight: Flight) -> None:
@@ -391,7 +394,16 @@ class Board:
 
     def _look(self, piece: int) -> None:
         self._looks.discard(piece)
-        self.stirred_takers |= self.pieces.lackers[piece] & self.hungry
+        self._stir(1 << piece)
+
+    def _stir(self, pieces: int) -> None:
+        self.exhausted &= ~pieces
+        self.stirred_pieces |= pieces
+
+    def _comes_not(self, piece: int) -> None:
+        """A transfer that others may have waited for ends without the piece."""
+        if self.coming.pop(piece, None) is not None:
+            self._stir(1 << piece)
 
     def weigh(self, member: Member) -> None:
         """Finds out anew whether a member could work on a piece more."""

@@ -200,6 +200,11 @@ class Fleet:
 
     # Pairs and holders that fail
 
+    @property
+    def has_cuts(self) -> bool:
+        """Whether any pair is left alone."""
+        return bool(self._cut_of_taker)
+
     def cut_of_taker(self, taker: int) -> int:
         """The holders that a taker is not to try now."""
         return self._cut_of_taker.get(taker, 0)

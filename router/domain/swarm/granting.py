@@ -31,6 +31,8 @@ class Granting:
         self._grants = []
         if len(board.members) > 1 or not board.is_alone(next(iter(board.members), None)):
             self._lease(now)
+            for piece in bits(board.stirred_pieces & board.pieces.live):
+                self._offer(piece, now)
             takers = board.stirred_takers & board.hungry
             for slot in bits(takers):
                 self._pull(board.members[slot], now)
@@ -38,9 +40,10 @@ class Granting:
             if board.hungry:
                 for slot in bits(holders & board.present):
                     self._push(slot, now)
-            self._serve_cut_off(takers & board.hungry, now)
+            if board.fleet.has_cuts:
+                self._serve_cut_off(takers & board.hungry, now)
             self._double(now)
-        board.stirred_takers = board.stirred_holders = 0
+        board.stirred_takers = board.stirred_holders = board.stirred_pieces = 0
         board.fleet.settled(board)
         return self._grants
 
@@ -146,13 +149,32 @@ class Granting:
             return -1
         return -1 if self._comes_sooner(piece, holder, now) else holder
 
+    def _offer(self, piece: int, now: float) -> None:
+        """Finds takers for a piece of which more is known now."""
+        board = self._board
+        if not board.digests.known >> piece & 1:
+            return
+        takers = board.pieces.lackers[piece] & board.hungry
+        while takers and not board.exhausted >> piece & 1:
+            taker = self._best_taker(takers)
+            holder = self._choose(board.members[taker], piece, now)
+            if holder >= 0:
+                self._grant(board.members[taker], piece, holder, now)
+            takers &= ~(1 << taker)
+
+    def _best_taker(self, takers: int) -> int:
+        """Of a set one that could pass the piece on first."""
+        taker = self._board.fleet.best(takers)
+        return any_bit(takers, self._board.random) if taker < 0 else taker
+
     def _push(self, slot: int, now: float) -> None:
         """Finds takers for what a holder can send."""
         board = self._board
         fleet, pieces = board.fleet, board.pieces
         while fleet.is_free(slot):
             hungry = board.hungry & ~fleet.cut_of_holder(slot) & ~(1 << slot)
-            offered = board.have[slot] & pieces.live & board.digests.known & ~pieces.unheld
+            offered = board.have[slot] & pieces.live & board.digests.known
+            offered &= ~(pieces.unheld | board.exhausted)
             if not hungry or not offered:
                 return
             if hungry.bit_count() < offered.bit_count():
@@ -176,9 +198,8 @@ class Granting:
         for piece in self._in_order(offered):
             takers = board.pieces.lackers[piece] & hungry
             if takers:
-                taker = board.fleet.best(takers)
-                taker = any_bit(takers, board.random) if taker < 0 else taker
-                if self._send(slot, board.members[taker], piece, now):
+                taker = board.members[self._best_taker(takers)]
+                if self._send(slot, taker, piece, now):
                     return True
         return False
 
@@ -216,6 +237,7 @@ class Granting:
         usual = board.piece_bytes / board.fleet.usual_speed
         if coming - now + usual >= _SOONER * board.fleet.span(holder, board.piece_bytes):
             return False
+        board.exhausted |= 1 << piece
         board.look_again(piece, coming)
         return True
 
