@@ -23,7 +23,7 @@ class Contents(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The bytes [start, end) of a file, which `Answer`'s receiver closes.
+    """The bytes [start, end) of a file, which whoever sends them closes.
 
     Bytes that are not there yet are waited for if `follows`; otherwise all of them are there.
     """

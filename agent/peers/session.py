@@ -97,7 +97,7 @@ class Session:
         self._limit(socket.SO_SNDTIMEO, self._patience.send)
 
     def _serve_next(self) -> bool:
-        """Answers one request; False when there is no other to come."""
+        """Answers one request; whether another may come."""
         self._waiting_since = time.monotonic()
         request: Request | None = None
         try:
@@ -109,19 +109,9 @@ class Session:
             answer = self._desk.answer(request)
         except Refusal as refusal:
             self._waiting_since = None
-            ends = refusal.ends or self._is_last or request is None or request.ends
-            bodiless = request is not None and request.is_bodiless
-            self._send(refusal_of(refusal, ends=ends, bodiless=bodiless))
-            if ends:
-                self._linger()
-            return not ends
+            return self._refuse(refusal, request)
         with answer.readable:
-            ends = request.ends or self._is_last
-            sends = not request.is_bodiless and answer.end > answer.start
-            self._send(head_of(answer, ends=ends), _MORE if sends else 0)
-            if sends:
-                self._send_body(answer)
-        return not (ends or self._is_last)
+            return self._send_answer(answer, request)
 
     # In
 
@@ -160,8 +150,24 @@ class Session:
 
     # Out
 
-    def _send(self, data: bytes, flags: int = 0) -> None:
-        self._socket.sendall(data, flags)
+    def _refuse(self, refusal: Refusal, request: Request | None) -> bool:
+        """Whether the connection goes on after it."""
+        ends = refusal.ends or self._is_last or request is None or request.ends
+        bodiless = request is not None and request.is_bodiless
+        self._socket.sendall(refusal_of(refusal, ends=ends, bodiless=bodiless))
+        if ends:
+            self._linger()
+        return not ends
+
+    def _send_answer(self, answer: Answer, request: Request) -> bool:
+        """Whether the connection goes on after it."""
+        ends = request.ends or self._is_last
+        sends = not request.is_bodiless and answer.end > answer.start
+        bytes_at_hand = sends and not answer.follows
+        self._socket.sendall(head_of(answer, ends=ends), _MORE if bytes_at_hand else 0)
+        if sends:
+            self._send_body(answer)
+        return not (ends or self._is_last)
 
     def _send_body(self, answer: Answer) -> None:
         """Sends what was promised, or raises `_Over`: a short body tells the other side."""

@@ -1,11 +1,11 @@
 """What one node may take of another: connections, time, bytes per second."""
 
+import functools
 import json
 import socket
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 
 import pytest
 
@@ -41,14 +41,15 @@ def test_when_all_are_being_answered_another_is_turned_away(serve: Serve) -> Non
 def test_a_place_becomes_free_again(serve: Serve) -> None:
     served = serve(TWO)
     sha256 = served.put(b"finished")
-    served.begin(CONTENT)
-    for _ in range(5):
+    _, partial = served.begin(CONTENT)
+    for _ in range(2):
         with served.connect() as one, served.connect() as two:
             for follower in (one, two):
                 assert follower.begin(digest(CONTENT), query="?wait=1").status == 200
         eventually(lambda: served.server.connections == 0)
 
     assert served.ask(sha256).status == 200
+    assert not served.store.shelf.is_read(partial.path)
 
 
 def test_one_that_waits_for_its_next_request_makes_room(serve: Serve) -> None:
@@ -191,8 +192,7 @@ def test_all_connections_together_keep_the_rate_and_it_can_be_lifted(serve: Serv
         clock.now += 0.1
         rate.wake()
         allowed = 200_000 * tenth
-        at_least = allowed - 150_000
-        eventually(partial(reaches, at_least))
+        eventually(functools.partial(reaches, allowed - 150_000))
         assert received() <= allowed * 1.05 + 4_000  # heads of the answers
 
     assert received() == pytest.approx(6_000_000, rel=0.05)
