@@ -17,6 +17,7 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
         assignment=agent_pb2.Assignment(revision=9, tasks=[task(manifest(), paused=True)]),
         leftovers=(manifest("acme/left"),),
         models=(manifest("acme/here"), manifest("acme/too", known_digests=False)),
+        max_hub_rate=5,
     )
 
     ledger.write(tmp_path / "ledger.json", remembered)
