@@ -1,6 +1,7 @@
 """The agents' streams: one reader, one writer, and a lease that silence ends."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -118,8 +119,10 @@ class AgentServicer(agent_grpc.AgentServiceServicer):
                     stream.read(request_iterator), stream.follow(watch), stream.write(context)
                 )
         finally:
-            self._swarms.disconnect(session.node_id, session.number)
-            await asyncio.shield(asyncio.to_thread(self._sessions.close, session))
+            try:
+                self._swarms.disconnect(session.node_id, session.number)
+            finally:
+                await asyncio.shield(asyncio.to_thread(self._sessions.close, session))
             log.info("node disconnected", node=hello.name, session=session.number)
 
     async def _open(self, hello: agent.Hello, peer: str) -> Session:
@@ -265,7 +268,8 @@ class _Stream:
         if threading.get_ident() == self._thread:
             self._wake.set()
         else:
-            self._loop.call_soon_threadsafe(self._wake.set)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is told any more
+                self._loop.call_soon_threadsafe(self._wake.set)
 
     async def _piece_news(self, told: agent.PieceNews) -> None:
         if told.HasField("join"):  # the swarms learn from the assignment what a node may join

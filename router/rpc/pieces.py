@@ -1,6 +1,7 @@
 """The swarm's words on the wire, and its clock."""
 
 import asyncio
+import contextlib
 
 from protos.daemon.logs import get_logger
 from protos.llmrouter.v1 import agent_pb2 as agent
@@ -82,7 +83,12 @@ def command(message: Grants | Question) -> agent.ConnectResponse:
 async def keep_time(swarms: Swarms) -> None:
     """Ends leases that last too long, for ever; the clock of `swarms` is the event loop's."""
     loop, sooner = asyncio.get_running_loop(), asyncio.Event()
-    swarms.on_sooner(lambda: loop.call_soon_threadsafe(sooner.set))
+
+    def tell() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(sooner.set)
+
+    swarms.on_sooner(tell)
     while True:
         sooner.clear()
         try:

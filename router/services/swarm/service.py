@@ -204,8 +204,8 @@ class Swarms:
         return peer if peer is not None and peer.session == session else None
 
     def _remove(self, peer: Peer) -> None:
-        self._exchanges.remove(peer)
         del self._peers[peer.node_id]
+        self._exchanges.remove(peer)
         self._settle()
         self._gone[peer.node_id] = None
         while len(self._gone) > _GONE_REMEMBERED:
