@@ -63,8 +63,10 @@ class RateLimit:
         with self._changed:
             self._refill()
             self._rate = _positive(bytes_per_second)
-            owed = min(self._tokens, 0.0)
-            self._tokens = 0.0 if self._rate is None else owed
+            if self._rate is None:
+                self._tokens = 0.0
+            else:
+                self._tokens = min(self._tokens, self._rate * _BURST_SECONDS)
             self._changed.notify_all()
 
     def take(self, count: int, stopped: Callable[[], bool]) -> None:

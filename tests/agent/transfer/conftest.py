@@ -75,6 +75,7 @@ class Scene:
     manifest: Manifest
     options: TransferOptions = QUICK
     rate: RateLimit = field(default_factory=RateLimit)
+    hub_rate: RateLimit = field(default_factory=RateLimit)
     log: SilentLog = field(default_factory=SilentLog)
     resolve: Callable[[ManifestFile], SourceUrl] | None = None
 
@@ -100,6 +101,7 @@ class Scene:
             self.rate,
             self.resolve or (lambda file: SourceUrl(self.source.url)),
             self.log,
+            hub_rate=self.hub_rate,
         )
 
     def assert_whole(self) -> None:
