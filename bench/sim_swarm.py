@@ -361,6 +361,7 @@ def scenarios(*, quick: bool) -> list[Scenario]:
         pause,
         liar,
         Scenario("8 nodes, 1 GiB, fast source", 8, GIB, source=1000 * MB, connection=100 * MB),
+        Scenario("8 nodes, 4 GiB, connections of 5 MB/s", 8, 4 * GIB, 100 * MB, 5 * MB),
         Scenario("10 nodes", 10, size),
         Scenario("100 nodes", 100, size),
         Scenario(
@@ -383,7 +384,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="small numbers, no plot")
     parser.add_argument("--only", default="", help="scenarios whose name holds this")
     options = parser.parse_args(arguments)
-    print(f"{'':38}{'time':>9}{'÷ bound':>9}{'source':>8}{'µs each':>9}{'P99':>7}{'ms/node/GB':>12}")
+    print(
+        f"{'':38}{'time':>9}{'÷ bound':>9}{'source':>8}{'µs each':>9}{'P99':>7}{'ms/node/GB':>12}"
+    )
     outcomes = []
     for scenario in scenarios(quick=options.quick):
         if options.only not in scenario.name:
@@ -416,11 +419,15 @@ def _draw(outcomes: Sequence[Outcome]) -> None:
             ),
             (
                 "bytes from the source, over the size (per site)",
-                bars([(o.scenario.name, o.source_ratio, f"{o.source_ratio:.3f}") for o in outcomes]),
+                bars(
+                    [(o.scenario.name, o.source_ratio, f"{o.source_ratio:.3f}") for o in outcomes]
+                ),
             ),
             (
                 "µs of the scheduler for each piece granted",
-                bars([(o.scenario.name, o.mean, f"{o.mean:.0f} (P99 {o.p99:.0f})") for o in outcomes]),
+                bars(
+                    [(o.scenario.name, o.mean, f"{o.mean:.0f} (P99 {o.p99:.0f})") for o in outcomes]
+                ),
             ),
         ],
     )

@@ -17,6 +17,8 @@ _PUT_OFF = 30.0
 _HUB_REST, _LONGEST_HUB_REST = 1.0, 60.0
 # Pieces from the Hub that a member alone has: from so many on they count as equally many.
 _MOST_BURDEN = 4
+# Members that fetch so many pieces or more count as equally busy.
+_MOST_FETCHING = 16
 
 
 class Board:
@@ -30,6 +32,7 @@ class Board:
         self.settings = settings
         self.fleet = fleet
         self.random = fleet.random
+        self._number = fleet.new_file()
         self.pieces = Pieces(piece_count)
         self.digests = Digests(piece_count)
         self.asking = Asking(settings)
@@ -45,6 +48,8 @@ class Board:
         self.shunned = 0
         # Members that could work on a piece more.
         self.hungry = 0
+        # Members by how many pieces they are fetching.
+        self.fetching: list[int] = [0] * (_MOST_FETCHING + 1)
         # What has to be looked at again.
         self.stirred_takers = 0
         self.stirred_holders = 0
@@ -52,10 +57,14 @@ class Board:
         # Pieces that no holder is to send now: all send as much as they may, or it comes sooner
         # another way.
         self.exhausted = 0
+        # Those of them that are not because of one holder that can send again.
+        self._reopened: dict[int, int] = {}
         # Pieces on their way from the Hub, each with its leases.
         self.leased = 0
         self.leases: dict[int, list[Flight]] = {}
         self.lease_count = 0
+        # Members whose further capacity is for pieces from holders.
+        self.leased_out = 0
         # Members that the Hub has just failed.
         self.resting = 0
         # When the first of the transfers of a piece is thought to be done.
@@ -96,9 +105,19 @@ class Board:
         self.members[slot] = member
         self._members |= 1 << slot
         self._set_burden(slot, 0)
+        self.fetching[0] |= 1 << slot
         self.pieces.lack(member.lack, slot)
         self._add(slot, have, now)
         self.stirred_takers |= self._members
+
+    def complete(self, slot: int) -> bool:
+        """A member becomes a holder of the whole file. False: it lacked something, or is none."""
+        member = self.members.get(slot)
+        if member is None or member.have != self.pieces.all:
+            return False
+        self._end_membership(member)
+        self._wholes |= 1 << slot
+        return True
 
     def add_whole(self, slot: int, now: float) -> None:
         """A node that does not take part begins to, as a holder of the whole file."""
@@ -127,28 +146,36 @@ class Board:
             return
         member = self.members.get(slot)
         if member is not None:
-            for flight in list(member.flights.values()):
-                self._end(flight)
-                self._give_up(flight)
-            self.pieces.unlack(member.lack, slot)
-            del self.members[slot]
-        bit = 1 << slot
-        self.present &= ~bit
-        self._members &= ~bit
-        self._wholes &= ~bit
-        self.hungry &= ~bit
-        self.resting &= ~bit
+            self._end_membership(member)
+        self.present &= ~(1 << slot)
+        self._wholes &= ~(1 << slot)
         have = self.have.pop(slot)
         if slot not in self._shunned:
             self.pieces.drop(have, slot)
+        for flight in list(self._sending.get(slot, ())):
+            self._abandon(flight)
+        self._reopened.pop(slot, None)
+        self.asking.gone(slot)
+        self.stirred_takers |= self._members
+
+    def _end_membership(self, member: Member) -> None:
+        slot, bit = member.slot, 1 << member.slot
+        for flight in list(member.flights.values()):
+            self._end(flight)
+            if flight.active:
+                self._give_up(flight)
+                self._comes_not(flight.piece)
+        self.pieces.unlack(member.lack, slot)
+        del self.members[slot]
+        self._members &= ~bit
+        self.hungry &= ~bit
+        self.resting &= ~bit
+        self.fetching[0] &= ~bit
         self._burden.pop(slot, None)
         self.burdens = [those & ~bit for those in self.burdens]
         for piece, origin in list(self._origin.items()):
             if origin == slot or not self.pieces.lackers[piece]:
                 self._unburden(piece)
-        for flight in list(self._sending.get(slot, ())):
-            self._abandon(flight)
-        self.asking.gone(slot)
         self.stirred_takers |= self._members
 
     def close(self) -> None:
@@ -170,7 +197,7 @@ class Board:
             self.stirred_takers |= self._members
         self._shunned[slot] = self._shunned.get(slot, 0) | pieces
         self.shunned |= 1 << slot
-        self.fleet.accuse(slot, id(self), now)
+        self.fleet.accuse(slot, self._number, now)
         return bool(news)
 
     def pardon(self, slot: int, piece: int) -> bool:
@@ -182,7 +209,7 @@ class Board:
             return False
         del self._shunned[slot]
         self.shunned &= ~(1 << slot)
-        self.fleet.pardon(slot, id(self))
+        self.fleet.pardon(slot, self._number)
         self.pieces.hold(self.have.get(slot, 0), slot)
         self.holder_free(slot)
         self.asking.due = True
@@ -241,7 +268,7 @@ class Board:
             self._set_burden(member.slot, 1)
         elif count == 2 and piece in self._origin:
             self._unburden(piece)
-        self.exhausted &= ~bit
+        self._open(bit)
         self.stirred_holders |= 1 << member.slot
         if not self.digests.known & bit:
             self.asking.due = True
@@ -305,7 +332,12 @@ class Board:
         if self._shunned:
             honest = lackers & ~self.shunned
             lackers = honest or lackers
-        return lackers & self.hungry & ~self.resting
+        return lackers & self.lessees_at_all
+
+    @property
+    def lessees_at_all(self) -> int:
+        """Members to whom some lease could be given."""
+        return self.hungry & ~(self.resting | self.leased_out)
 
     # Transfers
 
@@ -320,6 +352,9 @@ class Board:
             self.leases.setdefault(piece, []).append(flight)
             self.leased |= bit
             self.lease_count += 1
+            member.leases += 1
+            if member.leases >= max(member.capacity - settings.reserved, 1):
+                self.leased_out |= 1 << member.slot
             self._set_burden(member.slot, 1)
             self.at(now + self.line.expires_after, self._expire, flight)
             self.at(now + self.line.doubles_after, self.nothing)
@@ -335,6 +370,7 @@ class Board:
                 self.coming[piece] = done
             patience = max(settings.peer_floor, settings.peer_factor * span)
             self.at(now + patience, self._expire, flight)
+        self._move(member, 1)
         member.flights[piece, holder] = flight
         if len(member.flights) >= member.capacity or not member.lack:
             self.hungry &= ~(1 << member.slot)
@@ -353,10 +389,18 @@ class Board:
 
     def _end(self, flight: Flight) -> None:
         flight.ended = True
-        del self.members[flight.taker].flights[flight.piece, flight.holder]
+        member = self.members[flight.taker]
+        self._move(member, -1)
+        del member.flights[flight.piece, flight.holder]
         if flight.holder != -1:
             self._sending[flight.holder].discard(flight)
             self.fleet.ended(flight.holder)
+
+    def _move(self, member: Member, change: int) -> None:
+        """Sorts a member that begins or ends a transfer; to be called before it does."""
+        before, bit = len(member.flights), 1 << member.slot
+        self.fetching[min(before, _MOST_FETCHING)] &= ~bit
+        self.fetching[min(before + change, _MOST_FETCHING)] |= bit
 
     def _give_up(self, flight: Flight) -> None:
         """Counts on a transfer no more."""
@@ -367,6 +411,8 @@ class Board:
             rest = self.leases[flight.piece]
             rest.remove(flight)
             self.lease_count -= 1
+            self.members[flight.taker].leases -= 1
+            self.leased_out &= ~(1 << flight.taker)
             self._set_burden(flight.taker, -1)
             if not rest:
                 del self.leases[flight.piece]
@@ -392,12 +438,20 @@ class Board:
             self._looks.add(piece)
             self.at(when, self._look, piece)
 
+    def look_after(self, member: Member, when: float) -> None:
+        """A member is to be looked at again at a moment."""
+        self.at(when, self._look_after, member)
+
+    def _look_after(self, member: Member) -> None:
+        if self.members.get(member.slot) is member:
+            self.weigh(member)
+
     def _look(self, piece: int) -> None:
         self._looks.discard(piece)
         self._stir(1 << piece)
 
     def _stir(self, pieces: int) -> None:
-        self.exhausted &= ~pieces
+        self._open(pieces)
         self.stirred_pieces |= pieces
 
     def _comes_not(self, piece: int) -> None:
@@ -430,12 +484,22 @@ class Board:
     def holder_free(self, slot: int) -> None:
         """The holder can send again."""
         self.stirred_holders |= 1 << slot
-        self.exhausted &= ~self.have.get(slot, 0)
+        have = self.have.get(slot, 0)
+        opened = self.exhausted & have
+        self._open(have)
+        if opened:
+            self._reopened[slot] = opened
 
     def holder_full(self, slot: int) -> None:
         """The holder sends as much as it may."""
         if slot not in self._shunned:
             self.exhausted |= self.have.get(slot, 0) & self.pieces.held_once
+            self.exhausted |= self._reopened.pop(slot, 0)
+
+    def _open(self, pieces: int) -> None:
+        self.exhausted &= ~pieces
+        for slot in self._reopened:
+            self._reopened[slot] &= ~pieces
 
     def pair_open(self, taker: int, holder: int) -> None:
         """The taker may try the holder again."""

@@ -69,12 +69,16 @@ class Fleet:
         self._levels = [0] * _LEVELS
         self._open_levels = 0
         self._usual = 0.0
+        # Holders known to send at less than a quarter of the usual speed, and those that rest.
+        self.slow = 0
+        self.resting = 0
         # Pairs that are left alone: those a taker may not try, those that may not try a holder.
         self._cut_of_taker: dict[int, int] = {}
         self._cut_of_holder: dict[int, int] = {}
         self._pauses: dict[tuple[int, int], tuple[float, int]] = {}
         self._ends: list[tuple[float, int, int]] = []
         self._stirred: dict[int, Listener] = {}
+        self._files = 0
 
     # Who is who
 
@@ -111,8 +115,15 @@ class Fleet:
         self._ends = [end for end in self._ends if slot not in end[1:]]
         heapq.heapify(self._ends)
         self._unsort(slot)
+        self.slow &= ~(1 << slot)
+        self.resting &= ~(1 << slot)
         del self._slots[node_id]
         self._unused.append(slot)
+
+    def new_file(self) -> int:
+        """A number for a swarm."""
+        self._files += 1
+        return self._files
 
     def attach(self, slot: int, swarm: Listener) -> None:
         """A swarm has the node as a holder or member."""
@@ -175,10 +186,6 @@ class Fleet:
         """Of holders, over all their sends."""
         return self._usual or self.settings.speed
 
-    def is_slow(self, slot: int) -> bool:
-        """Whether the holder is known to send at less than a quarter of the usual speed."""
-        return 0 < self._nodes[slot].speed * 4 < self.usual_speed
-
     def sent(self, slot: int, size: int, elapsed: float, beside: float) -> None:
         """A holder has sent `size` bytes in `elapsed` seconds, `beside` pieces at a time."""
         node = self._nodes[slot]
@@ -190,6 +197,7 @@ class Fleet:
         self._usual = self._usual + (speed - self._usual) * 0.02 if self._usual else speed
         node.strikes = node.rests = 0
         self._sort(slot)
+        self._mark_slow(slot)
 
     def crawls(self, slot: int, size: int, elapsed: float) -> None:
         """A holder has not sent `size` bytes in `elapsed` seconds."""
@@ -197,6 +205,13 @@ class Fleet:
         speed = size * max(node.sends, 1) / max(elapsed, 1e-6)
         node.speed = min(node.speed or speed, speed)
         self._sort(slot)
+        self._mark_slow(slot)
+
+    def _mark_slow(self, slot: int) -> None:
+        if self._nodes[slot].speed * 4 < self.usual_speed:
+            self.slow |= 1 << slot
+        else:
+            self.slow &= ~(1 << slot)
 
     # Pairs and holders that fail
 
@@ -230,6 +245,7 @@ class Fleet:
             rest = min(pause * 2**node.rests, self.settings.longest_pause)
             node.rests = min(node.rests + 1, 20)
             node.resting = True
+            self.resting |= 1 << holder
             heapq.heappush(self._ends, (now + rest, -1, holder))
             self._sort(holder)
 
@@ -246,6 +262,7 @@ class Fleet:
             node = self._nodes[holder]
             if taker < 0:
                 node.resting = False
+                self.resting &= ~(1 << holder)
                 node.strikes = self.settings.strikes - 1
                 self._sort(holder)
             elif self._pauses.get((taker, holder), (0.0, 0))[0] == until:

@@ -8,15 +8,20 @@ from router.domain.swarm.values import HUB, Grant, any_bit, bits
 
 # How many of a set are looked at before chance decides next time.
 _TRIES = 32
+# Seconds between looks for what a member cut off from some holders can have from the Hub alone.
+_LOOK_EVERY = 0.5
 # A holder is passed by when another would have the piece and have sent it in this part of its span.
 _SOONER = 0.8
+# A busy holder will have sent a piece after so many times the span that it usually takes.
+_BUSY = 6.0
 
 
 class Granting:
     """Makes grants for what has changed on the board since the last time.
 
-    First the Hub's line is kept busy, then whoever has free capacity takes from holders (`_pull`),
-    then whoever can send finds takers (`_push`), at last the leases that take too long are doubled.
+    First the Hub's line is kept busy, then whoever can send finds takers, the least busy first
+    (`_push`), then whoever has capacity left takes from holders (`_pull`), at last the leases that
+    take too long are doubled.
     """
 
     def __init__(self, board: Board) -> None:
@@ -33,13 +38,12 @@ class Granting:
             self._lease(now)
             for piece in bits(board.stirred_pieces & board.pieces.live):
                 self._offer(piece, now)
+            if board.hungry:
+                for slot in bits(board.stirred_holders & board.present):
+                    self._push(slot, now)
             takers = board.stirred_takers & board.hungry
             for slot in bits(takers):
                 self._pull(board.members[slot], now)
-            holders = board.stirred_holders
-            if board.hungry:
-                for slot in bits(holders & board.present):
-                    self._push(slot, now)
             if board.fleet.has_cuts:
                 self._serve_cut_off(takers & board.hungry, now)
             self._double(now)
@@ -52,7 +56,7 @@ class Granting:
     def _lease(self, now: float) -> None:
         """Gives pieces that nobody has and nobody fetches to those with the least of their own."""
         board = self._board
-        if board.lease_count >= board.line.leases or not board.hungry & ~board.resting:
+        if board.lease_count >= board.line.leases or not board.lessees_at_all:
             return
         pieces, digests = board.pieces, board.digests
         need = pieces.live & ~board.leased
@@ -74,18 +78,12 @@ class Granting:
 
     def _least_burdened(self, takers: int) -> int:
         board = self._board
-        best = -1
+        takers = takers & ~board.fleet.slow or takers
         for burdened in board.burdens:
-            fitting = burdened & takers
-            for _ in range(8):
-                if not fitting:
-                    break
-                slot = any_bit(fitting, board.random)
-                if not board.fleet.is_slow(slot):
-                    return slot
-                best = slot if best < 0 else best
-                fitting &= ~(1 << slot)
-        return best
+            takers = takers & burdened or takers
+            if takers & burdened:
+                break
+        return any_bit(takers, board.random)
 
     def _double(self, now: float) -> None:
         """When only leased pieces are missing, a lease that takes very long is given to another."""
@@ -105,22 +103,17 @@ class Granting:
     def _serve_cut_off(self, takers: int, now: float) -> None:
         """Who can reach none that has, or soon has, a piece, takes it from the Hub."""
         board = self._board
-        for slot in bits(takers & ~board.resting):
-            cut = board.fleet.cut_of_taker(slot)
-            if not cut:
+        for slot in bits(takers & board.lessees_at_all):
+            member, cut = board.members[slot], board.fleet.cut_of_taker(slot)
+            if not cut or now < member.next_look:
                 continue
-            member = board.members[slot]
             for piece in bits(member.lack & ~board.pieces.unheld & ~board.leased):
                 if board.lease_count >= board.line.leases or not member.is_hungry:
                     break
-                if not (board.pieces.holders[piece] & ~cut or self._is_coming(piece, cut)):
+                if not board.pieces.holders[piece] & ~cut and board.coming.get(piece, now) <= now:
                     self._grant(member, piece, -1, now)
-
-    def _is_coming(self, piece: int, cut: int) -> bool:
-        for member in self._board.members.values():
-            if not cut >> member.slot & 1 and member.fetches(piece):
-                return True
-        return False
+            member.next_look = now + _LOOK_EVERY
+            board.look_after(member, member.next_look)
 
     # From holders
 
@@ -147,7 +140,7 @@ class Granting:
             if not holders & barred:
                 board.exhausted |= 1 << piece
             return -1
-        return -1 if self._comes_sooner(piece, holder, now) else holder
+        return -1 if self._comes_sooner(piece, holder, barred, now) else holder
 
     def _offer(self, piece: int, now: float) -> None:
         """Finds takers for a piece of which more is known now."""
@@ -163,9 +156,15 @@ class Granting:
             takers &= ~(1 << taker)
 
     def _best_taker(self, takers: int) -> int:
-        """Of a set one that could pass the piece on first."""
-        taker = self._board.fleet.best(takers)
-        return any_bit(takers, self._board.random) if taker < 0 else taker
+        """Of a set one of the least busy, and of these one that could pass the piece on first."""
+        board = self._board
+        for equal in board.fetching:
+            fitting = equal & takers
+            if fitting:
+                takers = fitting
+                break
+        taker = board.fleet.best(takers)
+        return any_bit(takers, board.random) if taker < 0 else taker
 
     def _push(self, slot: int, now: float) -> None:
         """Finds takers for what a holder can send."""
@@ -186,11 +185,12 @@ class Granting:
 
     def _taker_first(self, slot: int, offered: int, hungry: int, now: float) -> bool:
         board = self._board
-        for taker in bits(hungry):
-            member = board.members[taker]
-            for piece in self._in_order(member.lack & offered):
-                if self._send(slot, member, piece, now):
-                    return True
+        for equal in board.fetching:
+            for taker in bits(equal & hungry):
+                member = board.members[taker]
+                for piece in self._in_order(member.lack & offered):
+                    if self._send(slot, member, piece, now):
+                        return True
         return False
 
     def _piece_first(self, slot: int, offered: int, hungry: int, now: float) -> bool:
@@ -207,7 +207,11 @@ class Granting:
         board = self._board
         if not board.pieces.holders[piece] >> slot & 1:
             return False
-        if self._tried(member, piece) >> slot & 1 or self._comes_sooner(piece, slot, now):
+        tried = self._tried(member, piece)
+        if tried >> slot & 1:
+            return False
+        barred = tried | board.fleet.cut_of_taker(member.slot)
+        if self._comes_sooner(piece, slot, barred, now):
             return False
         self._grant(member, piece, slot, now)
         return True
@@ -228,17 +232,22 @@ class Granting:
                 tried |= 1 << holder
         return tried
 
-    def _comes_sooner(self, piece: int, holder: int, now: float) -> bool:
-        """Whether another will have the piece and have sent it well before this holder could."""
-        board = self._board
-        coming = board.coming.get(piece)
-        if coming is None or coming <= now:
-            return False
-        usual = board.piece_bytes / board.fleet.usual_speed
-        if coming - now + usual >= _SOONER * board.fleet.span(holder, board.piece_bytes):
-            return False
+    def _comes_sooner(self, piece: int, holder: int, barred: int, now: float) -> bool:
+        """Whether the piece would be there well before this holder had sent it, another way.
+
+        From one that is just getting it, or from a much faster holder that is busy now.
+        """
+        board, fleet = self._board, self._board.fleet
+        usual = board.piece_bytes / fleet.usual_speed
+        span = fleet.span(holder, board.piece_bytes)
+        when = board.coming.get(piece, 0.0)
+        if when <= now or when - now + usual >= _SOONER * span:
+            fast = board.pieces.holders[piece] & ~(fleet.slow | fleet.resting | barred)
+            if not fleet.slow >> holder & 1 or not fast or usual * _BUSY >= span:
+                return False
+            when = now + usual * _BUSY
         board.exhausted |= 1 << piece
-        board.look_again(piece, coming)
+        board.look_again(piece, when)
         return True
 
     def _grant(self, member: Member, piece: int, holder: int, now: float) -> Flight:

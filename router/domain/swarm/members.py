@@ -26,7 +26,16 @@ class Flight:
 class Member:
     """Sets of pieces are bits."""
 
-    __slots__ = ("capacity", "flights", "have", "hub_failures", "lack", "slot")
+    __slots__ = (
+        "capacity",
+        "flights",
+        "have",
+        "hub_failures",
+        "lack",
+        "leases",
+        "next_look",
+        "slot",
+    )
 
     def __init__(self, slot: int, have: int, lack: int) -> None:
         self.slot = slot
@@ -36,8 +45,12 @@ class Member:
         self.capacity = 0
         # By piece and holder, those given up included: the node still works on them.
         self.flights: dict[tuple[int, int], Flight] = {}
+        # From the Hub, not given up.
+        self.leases = 0
         # Pieces in a row that the Hub did not bring.
         self.hub_failures = 0
+        # When it is looked for pieces again that no holder it can reach has.
+        self.next_look = 0.0
 
     @property
     def is_hungry(self) -> bool:

@@ -8,6 +8,9 @@ from router.domain.swarm.granting import Granting
 from router.domain.swarm.members import Flight
 from router.domain.swarm.values import HUB, Accusation, Grant, Result, Settings, Wanted, bits
 
+# From so many holders on that one taker finds wrong, its word is weighed against the others'.
+_MOST_FINDS = 4
+
 
 class Swarm:
     """A pure object: events go in by methods, decisions come out of `decide`; nothing is done.
@@ -27,6 +30,11 @@ class Swarm:
         self._accusations: list[Accusation] = []
         # Per piece and digest: takers that found it wrong, and holders they had it from.
         self._wrong: dict[tuple[int, bytes], dict[int, int]] = {}
+        # Per taker: the holders it found wrong, each with the pieces.
+        self._finds: dict[int, dict[int, int]] = {}
+        self._doubted: set[int] = set()
+        # Tellers shunned because another digest was believed, each with the pieces.
+        self._outvoted: dict[int, int] = {}
 
     # Who takes part
 
@@ -43,8 +51,9 @@ class Swarm:
     def offer(self, node_id: str, now: float) -> None:
         """A node holds the whole file, verified, and fetches nothing of it."""
         slot = self._fleet.slot(node_id)
-        self._board.remove(slot)
-        self._board.add_whole(slot, now)
+        if not self._board.complete(slot):
+            self._board.remove(slot)
+            self._board.add_whole(slot, now)
         self._settle(self._board.digests.promote(slot), now)
 
     def withdraw(self, node_id: str) -> None:
@@ -115,9 +124,9 @@ class Swarm:
         if result is Result.GOT:
             if flight is not None:
                 self._measure(flight, elapsed, now)
-            if digest and holder == -1:
-                self._tell(member.slot, {piece: digest}, whole=False, now=now)
             board.gain(member, piece, leased=flight is not None and holder == -1)
+            if holder == -1:
+                self._tell(member.slot, {piece: digest}, whole=False, now=now)
         elif result is Result.RETURNED:
             board.put_off(member, piece, now)
         elif flight is not None:
@@ -170,17 +179,18 @@ class Swarm:
     def _measure(self, flight: Flight, elapsed: float | None, now: float) -> None:
         span = now - flight.started if elapsed is None else elapsed
         if flight.holder == -1:
-            self._board.line.arrived(span, now)
+            self._board.line.arrived(span, self._board.lease_count, now)
         else:
             beside = (flight.beside + self._fleet.sends(flight.holder) + 1) / 2
             self._fleet.sent(flight.holder, self._board.piece_bytes, span, beside)
             self._fleet.reached(flight.taker, flight.holder)
 
     def _tell(self, slot: int, digests: Mapping[int, bytes], *, whole: bool, now: float) -> None:
+        have = self._board.have[slot]
         sound = {
             piece: digest
             for piece, digest in digests.items()
-            if self._board.is_piece(piece) and digest
+            if digest and self._board.is_piece(piece) and have >> piece & 1
         }
         self._settle(self._board.digests.tell(slot, sound, whole=whole), now)
 
@@ -191,28 +201,61 @@ class Swarm:
         for piece in bits(changed & self._board.digests.known):
             for slot in self._board.digests.losers(piece):
                 losers[slot] = losers.get(slot, 0) | 1 << piece
+            for slot in self._board.digests.tellers(piece, self._board.digests.of(piece)):
+                if self._outvoted.get(slot, 0) >> piece & 1:
+                    self._outvoted[slot] &= ~(1 << piece)
+                    self._pardon(slot, piece, now)
         for slot, pieces in losers.items():
-            self._accuse(slot, pieces, now)
+            if self._accuse(slot, pieces, now):
+                self._outvoted[slot] = self._outvoted.get(slot, 0) | pieces
 
     def _found_wrong(self, flight: Flight, now: float) -> None:
         """A holder sent other bytes than the digest says: it lies, or who told the digest does.
 
-        The holder, until another taker finds the same digest wrong from another holder.
+        The holder, until another taker finds the same digest wrong from another holder. A taker
+        that finds many holders wrong whom nobody else does may be wrong itself: from then on its
+        word only keeps it away from them.
         """
-        board, piece = self._board, flight.piece
-        found = self._wrong.setdefault((piece, flight.digest), {})
-        found[flight.holder] = flight.taker
-        tellers = board.digests.tellers(piece, flight.digest)
-        if len(found) < 2 or len(set(found.values())) < 2 or not set(tellers) - set(found):
-            self._accuse(flight.holder, 1 << piece, now)
+        board, piece, holder = self._board, flight.piece, flight.holder
+        finds = self._finds.setdefault(flight.taker, {})
+        finds[holder] = finds.get(holder, 0) | 1 << piece
+        if flight.taker in self._doubted:
+            self._fleet.cut(flight.taker, holder, board.settings.unreachable_pause, now)
             return
-        for teller in tellers:
-            self._accuse(teller, 1 << piece, now)
-        for holder in set(found) - set(tellers):
-            if board.pardon(holder, piece):
-                self._settle(board.digests.trust(holder), now)
+        found = self._wrong.setdefault((piece, flight.digest), {})
+        found[holder] = flight.taker
+        tellers = board.digests.tellers(piece, flight.digest)
+        several = len(found) > 1 and len(set(found.values())) > 1
+        if several and set(tellers) - set(found):
+            for teller in tellers:
+                self._accuse(teller, 1 << piece, now)
+            for freed in set(found) - set(tellers):
+                self._pardon(freed, piece, now)
+        else:
+            self._accuse(holder, 1 << piece, now)
+        if len(finds) >= _MOST_FINDS:
+            self._doubt(flight.taker, finds, now)
 
-    def _accuse(self, slot: int, pieces: int, now: float) -> None:
-        if self._board.shun(slot, pieces, now):
-            self._accusations.append(Accusation(self._fleet.name(slot), tuple(bits(pieces))))
-            self._settle(self._board.digests.distrust(slot), now)
+    def _doubt(self, taker: int, finds: Mapping[int, int], now: float) -> None:
+        """Frees the holders that only this taker found wrong, when all it accused are such."""
+        others = {
+            holder for found in self._wrong.values() for holder, by in found.items() if by != taker
+        }
+        if others & set(finds):
+            return
+        self._doubted.add(taker)
+        for holder, pieces in finds.items():
+            for piece in bits(pieces):
+                self._pardon(holder, piece, now)
+
+    def _pardon(self, slot: int, piece: int, now: float) -> None:
+        if self._board.pardon(slot, piece):
+            self._settle(self._board.digests.trust(slot), now)
+
+    def _accuse(self, slot: int, pieces: int, now: float) -> bool:
+        """A holder is a source no more, and nothing it told is believed. Whether that is news."""
+        if not self._board.shun(slot, pieces, now):
+            return False
+        self._accusations.append(Accusation(self._fleet.name(slot), tuple(bits(pieces))))
+        self._settle(self._board.digests.distrust(slot), now)
+        return True

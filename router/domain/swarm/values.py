@@ -60,6 +60,8 @@ class Settings:
     # Leases from the Hub at a time in a swarm: where it begins, and how far it may grow.
     first_leases: int = 4
     most_leases: int = 64
+    # So much of a node's capacity is kept for pieces from holders.
+    reserved: int = 2
     # A lease ends after so many times the usual span, but not before the floor.
     lease_factor: float = 6.0
     lease_floor: float = 15.0
