@@ -184,15 +184,28 @@ def addresses_for(reach: Reach, client: str) -> Sequence[tuple[int, str]]:
     own = _ip(client)
     here = own is not None and own.is_loopback
     seen = Reach(seen="loopback" if here else str(own or ""))
-    found = [(_distance(address, own), address) for address in reach.addresses_for(seen)]
+    found = [
+        (_distance(address, own), address)
+        for address in reach.addresses_for(seen)
+        if here or not _is_loopback(address)
+    ]
     return sorted(found, key=lambda item: item[0])
 
 
 _Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
+def _is_loopback(address: str) -> bool:
+    there = _ip(_host(address))
+    return _host(address) == "localhost" if there is None else there.is_loopback
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0].strip("[]")
+
+
 def _distance(address: str, client: _Ip | None) -> int:
-    there = _ip(address.rpartition(":")[0].strip("[]"))
+    there = _ip(_host(address))
     if there is None or client is None or there.version != client.version:
         return _FAR
     if there == client or (there.is_loopback and client.is_loopback):
