@@ -5,7 +5,7 @@ import re
 import click
 
 from cli.options import Group, with_session
-from cli.render import rest, units
+from cli.render import sites, units
 from cli.render.table import Column, Table, details
 from cli.session import Session
 from protos import names
@@ -31,7 +31,7 @@ def list_sites(session: Session) -> None:
     reply = session.call(node_pb2.ListSitesRequest(), node_pb2.ListSitesResponse)
     session.out.answer(
         [_shown(one) for one in reply.sites],
-        {"sites": [rest.site(one) for one in reply.sites]},
+        {"sites": [sites.site(one) for one in reply.sites]},
         Table(
             [
                 Column("SITE", flexible=True),
@@ -112,7 +112,7 @@ def set_site(
     one = reply.site
     session.out.answer(
         [_shown(one)],
-        rest.site(one),
+        sites.site(one),
         details(
             [
                 ("Site", _shown(one)),
