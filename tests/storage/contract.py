@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from router.domain.catalog import FileRole, GgufFacts, ModelFile
+from router.domain.line import Site, timed_rate
 from router.domain.models import Manifest, Model, ModelStatus
-from router.domain.nodes import Eviction, Gpu, Node, Settings
+from router.domain.nodes import Eviction, Gpu, Node, RatesSet, Settings
 from router.domain.ports import Store
 from router.domain.orders import Order, OrderTarget
 from router.domain.tasks import (
@@ -85,6 +86,11 @@ def order(order_id: str = "order-1", request_id: str = "") -> Order:
     )
 
 
+SITE = Site(
+    "a", 5, (timed_rate("22:00", "06:00", 0), timed_rate("12:00", "12:30", 7)), "Europe/Berlin"
+)
+
+
 def node(node_id: str = "node-1", name: str = "box") -> Node:
     """A node with every field set."""
     return Node(
@@ -96,11 +102,13 @@ def node(node_id: str = "node-1", name: str = "box") -> Node:
         gpus=(Gpu("G", 2**34),),
         disk_free_bytes=2**41,
         disk_total_bytes=2**42,
-        settings=Settings(max_rate=1, max_concurrent=3, reserve=7),
+        settings=Settings(max_rate=1, max_upload_rate=2, max_concurrent=3, reserve=7),
         created_at=NOW,
         last_seen_at=NOW,
         set_labels={"rack": "9"},
         set_max_rate=0,
+        set_max_upload_rate=5,
+        set_max_hub_rate=6,
     )
 
 
@@ -122,6 +130,7 @@ class StoreContract:
             store.save_node(node())
             store.save_holding("hf/o/r/m.gguf", "node-1", NOW)
             store.add_eviction(eviction)
+            store.save_site(SITE)
 
         assert [store.model(name) for name in (model().name, bare.name)] == [model(), bare]
         assert store.order("order-1") == order()
@@ -129,6 +138,8 @@ class StoreContract:
         assert store.node("node-1") == node()
         assert store.holdings() == [("hf/o/r/m.gguf", "node-1", NOW)]
         assert store.evictions("node-1") == store.evictions() == [eviction]
+        assert store.sites() == [SITE]
+        assert store.rates_set() == {"node-1": RatesSet(0, 5)}
 
     def test_what_is_not_there_is_none(self, store: Store) -> None:
         lone: list[object] = [
@@ -148,9 +159,10 @@ class StoreContract:
             store.nodes(),
             store.holdings(),
             store.evictions(),
+            store.sites(),
         ]
         assert lone == [None] * 5
-        assert lists == [[]] * 6
+        assert lists == [[]] * 7
         assert store.node_names() == {}
         assert store.ready_counts() == {}
 
