@@ -6,7 +6,7 @@ with SharingAgent(router.call.agent, "node-1") as agent:
     agent.got(sha256, piece.piece, digest=b"…")
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from protos import pieces
 from protos.llmrouter.v1 import agent_pb2, agent_pb2_grpc
@@ -118,6 +118,14 @@ class SharingAgent(FakeAgent):
             found = all_of()
         assert len(found) >= count, f"{len(found)} granted; the stream: {self.error or 'goes on'}"
         return found[:count]
+
+    def granted_where(self, wanted: Callable[[agent_pb2.PieceGrant], bool]) -> agent_pb2.PieceGrant:
+        """The first grant that is as wanted; waits for it."""
+
+        def fitting(command: agent_pb2.ConnectResponse) -> Iterator[agent_pb2.PieceGrant]:
+            return (piece for piece in command.piece_grants.grants if wanted(piece))
+
+        return next(fitting(self.heard(lambda command: any(fitting(command)))))
 
     def told_alone(self, *said: bool) -> None:
         """Waits until this is the last that it was told, in this order, of whether it is alone."""
