@@ -11,8 +11,8 @@ from router.domain.catalog import FileRole, GgufFacts, ModelFile
 from router.domain.line import Site, timed_rate
 from router.domain.models import Manifest, Model, ModelStatus
 from router.domain.nodes import Eviction, Gpu, Node, RatesSet, Settings
-from router.domain.ports import Store
 from router.domain.orders import Order, OrderTarget
+from router.domain.ports import Store
 from router.domain.tasks import (
     UNFINISHED,
     Bytes,
