@@ -54,9 +54,12 @@ def follow(
     *,
     wait: float,
     patient: bool,
+    enough: Callable[[], bool] = lambda: False,
     now: Callable[[], float] = time.monotonic,
 ) -> None:
     """Shows every change until all of `task_ids` have ended; without ids it goes on for ever.
+
+    `enough` ends it, too: it is asked after each change, and every other second without one.
 
     When the router goes away it is looked for during `wait` seconds; then RouterGone. Unless
     `patient`, a router that is not there at the very start is a Failure at once; so is any other
@@ -75,13 +78,14 @@ def follow(
                     view.router_back()
                     away_until = None
                 alive = True
-                if reply is None:
-                    continue
-                view.show(reply.task)
-                if reply.task.state in ENDED:
-                    missing.discard(reply.task.task_id)
-                else:
-                    missing.add(reply.task.task_id)
+                if reply is not None:
+                    view.show(reply.task)
+                    if reply.task.state in ENDED:
+                        missing.discard(reply.task.task_id)
+                    else:
+                        missing.add(reply.task.task_id)
+                if enough():
+                    return
             if task_ids and not missing.intersection(task_ids):
                 return
         except grpc.RpcError as error:

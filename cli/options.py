@@ -10,6 +10,7 @@ from cli.client import DEFAULT_ADDRESS, Target, parse_address
 from cli.failures import Failure
 from cli.render.output import Output
 from cli.session import Session, Settings
+from protos import names
 
 _KEY = "llm-router"
 _P = ParamSpec("_P")
@@ -163,3 +164,14 @@ def with_session(command: Callable[Concatenate[Session, _P], _R]) -> Callable[_P
     run.__doc__ = command.__doc__
     run.__name__ = command.__name__
     return run
+
+
+def label(text: str) -> tuple[str, str]:
+    """KEY=VALUE, checked."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise click.UsageError(f'"{text}" is not a label: write KEY=VALUE')
+    try:
+        return names.label(key, value)
+    except names.InvalidName as error:
+        raise click.UsageError(str(error)) from error

@@ -1,22 +1,18 @@
 """`llm-router model`: the Hub's catalog, the supported models, and orders for them."""
 
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import click
 
 from cli.client import pages
-from cli.commands.following import follow_to_the_end
-from cli.failures import ExitCode, Failure
 from cli.options import Group, with_session
 from cli.render import rest, units
 from cli.render.table import Column, Name, Table, details
 from cli.session import Session
 from protos import names
 from protos.daemon.sizes import ByteSize
-from protos.llmrouter.v1 import catalog_pb2, download_pb2, registration_pb2
+from protos.llmrouter.v1 import catalog_pb2, registration_pb2
 
 _LARGEST_PAGE = 1000
 _SORTS = {
@@ -236,124 +232,6 @@ def remove_model(session: Session, name: str, evict: bool, force: bool) -> None:
     session.out.done(
         f"{name} removed" + ("; its files leave the nodes" if evict else "; its files stay")
     )
-
-
-def _target_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (
-        click.option(
-            "--node", "nodes", metavar="NODE", multiple=True, help="This node; may be repeated."
-        ),
-        click.option("--all", "everywhere", is_flag=True, help="Every node that is known now."),
-    ):
-        command = option(command)
-    return command
-
-
-@model.command("plan")
-@click.argument("name", metavar="MODEL")
-@_target_options
-@with_session
-def plan_download(session: Session, name: str, everywhere: bool, nodes: tuple[str, ...]) -> None:
-    """What a download would mean for each node; changes nothing."""
-    reply = session.call(
-        download_pb2.PlanDownloadRequest(
-            model_name=name, target=_target(everywhere, nodes), node_ids=nodes
-        ),
-        download_pb2.PlanDownloadResponse,
-    )
-    session.out.answer(
-        [one.node_id for one in reply.nodes],
-        rest.plan(reply),
-        Table(
-            [
-                Column("NAME", flexible=True),
-                Column("VERDICT"),
-                Column("NEEDED", right=True),
-                Column("FREE", right=True),
-                Column("FROM", rank=1),
-                Column("REASON", flexible=True),
-            ],
-            [
-                [
-                    one.node_name or one.node_id,
-                    rest.verdict(one),
-                    units.size(one.needed_bytes),
-                    units.size(one.free_bytes),
-                    getattr(one, "from"),
-                    "; ".join([part for part in (one.reason, *one.warnings) if part]),
-                ]
-                for one in reply.nodes
-            ],
-        ),
-    )
-    session.out.note(f"The Hub would serve {units.size(reply.line_bytes)} for all nodes together.")
-
-
-@model.command("download")
-@click.argument("name", metavar="MODEL")
-@_target_options
-@click.option("--detach", is_flag=True, help="Order it and return; do not watch.")
-@click.option("--priority", type=int, default=0, help="Larger goes first on each node (0).")
-@click.option(
-    "--request-id",
-    metavar="ID",
-    help="The same request with the same id is carried out once: to repeat safely.",
-)
-@with_session
-def download_model(
-    session: Session,
-    name: str,
-    everywhere: bool,
-    nodes: tuple[str, ...],
-    detach: bool,
-    priority: int,
-    request_id: str | None,
-) -> None:
-    """Order a model onto nodes, and show progress until every task has ended.
-
-    Ctrl-C ends only the watching (exit code 130); the nodes go on. Exit code 1: a task failed or
-    was cancelled.
-    """
-    request = download_pb2.StartDownloadRequest(
-        model_name=name,
-        target=_target(everywhere, nodes),
-        node_ids=nodes,
-        request_id=request_id or str(uuid.uuid4()),
-        priority=priority,
-    )
-    try:
-        order = session.call(request, download_pb2.StartDownloadResponse).order
-    except Failure as failure:
-        if failure.exit_code is ExitCode.UNREACHABLE:
-            failure.hint += f"; repeat safely with --request-id {request.request_id}"
-        raise
-    ids = [one.task_id for one in order.tasks]
-    answer = {"order_id": order.order_id, "model_name": order.model_name, "task_ids": ids}
-    if detach:
-        session.out.answer(
-            ids,
-            answer,
-            Table(
-                [Column("TASK"), Column("NODE"), Column("STATUS")],
-                [[t.task_id, t.node_name or t.node_id, rest.task_status(t)] for t in order.tasks],
-            ),
-        )
-        session.out.note(f"Watch: llm-router task watch --order {order.order_id}")
-        return
-    if session.out.quiet:  # a script has the ids even when the watching is cut short
-        session.out.answer(ids, answer)
-    ended = follow_to_the_end(session, ids, order_id=order.order_id, known=order.tasks)
-    if not session.out.quiet:
-        session.out.answer(ids, answer | {"tasks": [rest.task(one) for one in ended.tasks]})
-    raise click.exceptions.Exit(ended.exit_code)
-
-
-def _target(everywhere: bool, nodes: tuple[str, ...]) -> download_pb2.OrderTarget.ValueType:
-    if everywhere == bool(nodes):
-        raise click.UsageError("say where: --all, or --node NODE for each node")
-    if everywhere:
-        return download_pb2.ORDER_TARGET_ALL
-    return download_pb2.ORDER_TARGET_SPECIFIC
 
 
 def _reference(text: str) -> names.ModelReference:

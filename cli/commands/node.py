@@ -3,11 +3,10 @@
 import click
 
 from cli.client import pages
-from cli.options import Group, with_session
+from cli.options import Group, label, with_session
 from cli.render import rest, units
 from cli.render.table import Column, Table, details
 from cli.session import Session
-from protos import names
 from protos.daemon.sizes import ByteSize
 from protos.llmrouter.v1 import node_pb2
 
@@ -93,7 +92,7 @@ def set_node(
             max_rate_bytes_per_second=max_rate,
             max_hub_rate_bytes_per_second=max_hub_rate,
             max_upload_rate_bytes_per_second=max_upload_rate,
-            labels=dict(_label(text) for text in labels),
+            labels=dict(label(text) for text in labels),
             remove_labels=removed,
         ),
         node_pb2.UpdateNodeResponse,
@@ -225,13 +224,3 @@ def _answer(session: Session, one: node_pb2.Node) -> None:
 
 def _limit(rate: int) -> str:
     return f"at most {units.rate(rate)}" if rate else "no limit"
-
-
-def _label(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise click.UsageError(f'"{text}" is not a label: write KEY=VALUE')
-    try:
-        return names.label(key, value)
-    except names.InvalidName as error:
-        raise click.UsageError(str(error)) from error

@@ -2,7 +2,7 @@
 
 import click
 
-from cli.commands.following import follow_to_the_end
+from cli.commands.following import follow_order, follow_to_the_end
 from cli.options import Group, with_session
 from cli.render import rest, units
 from cli.render.table import Column, Table, details
@@ -76,8 +76,11 @@ def watch_tasks(session: Session, task_ids: tuple[str, ...], order_id: str) -> N
             download_pb2.GetOrderRequest(order_id=order_id), download_pb2.GetOrderResponse
         )
         task_ids = tuple(one.task_id for one in found.order.tasks)
-    session.explain(download_pb2.WatchTasksRequest(task_ids=task_ids))
-    ended = follow_to_the_end(session, task_ids, order_id=order_id)
+        session.explain(download_pb2.WatchTasksRequest(task_ids=task_ids))
+        ended = follow_order(session, found.order)
+    else:
+        session.explain(download_pb2.WatchTasksRequest(task_ids=task_ids))
+        ended = follow_to_the_end(session, task_ids)
     session.out.answer(
         [one.task_id for one in ended.tasks], {"tasks": [rest.task(one) for one in ended.tasks]}
     )

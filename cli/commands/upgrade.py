@@ -3,7 +3,7 @@
 import click
 
 from cli.client import pages
-from cli.commands.model import model
+from cli.commands.download import model
 from cli.failures import ExitCode
 from cli.options import with_session
 from cli.render import rest, units

@@ -22,39 +22,27 @@ Json = dict[str, Any]
 
 def task_status(task: download_pb2.Task) -> str:
     """The state's word, for example "downloading"."""
-    return _word(common_pb2.TaskState.Name(task.state), "TASK_STATE_")
+    return word(common_pb2.TaskState.Name(task.state), "TASK_STATE_")
 
 
 def node_status(node: node_pb2.Node) -> str:
     """The status' word: "online" or "offline"."""
-    return _word(node_pb2.NodeStatus.Name(node.status), "NODE_STATUS_")
+    return word(node_pb2.NodeStatus.Name(node.status), "NODE_STATUS_")
 
 
 def model_status(model: registration_pb2.Model) -> str:
     """The status' word, for example "registered"."""
-    return _word(registration_pb2.ModelStatus.Name(model.status), "MODEL_STATUS_")
+    return word(registration_pb2.ModelStatus.Name(model.status), "MODEL_STATUS_")
 
 
 def variant_status(variant: catalog_pb2.Variant) -> str:
     """The status' word: "available", "registered" or "downloaded"."""
-    return _word(catalog_pb2.VariantStatus.Name(variant.status), "VARIANT_STATUS_")
+    return word(catalog_pb2.VariantStatus.Name(variant.status), "VARIANT_STATUS_")
 
 
 def holding_status(holding: common_pb2.Holding) -> str:
     """The state's word, for example "ready"."""
-    return _word(common_pb2.HoldingState.Name(holding.state), "HOLDING_STATE_")
-
-
-def verdict(plan: download_pb2.NodePlan) -> str:
-    """The verdict's word: "ready", "fits" or "refused"."""
-    return _word(download_pb2.PlanVerdict.Name(plan.verdict), "PLAN_VERDICT_")
-
-
-def order_status(order: download_pb2.Order) -> str:
-    """One word for all its tasks: "running", "completed" or "failed" (one did not complete)."""
-    if not order.ended:
-        return "running"
-    return "failed" if order.failed_count else "completed"
+    return word(common_pb2.HoldingState.Name(holding.state), "HOLDING_STATE_")
 
 
 def task(message: download_pb2.Task) -> Json:
@@ -96,49 +84,10 @@ def task(message: download_pb2.Task) -> Json:
         }
         if message.HasField("error")
         else None,
-        "created_at": _time(message.create_time),
-        "started_at": _time(message.start_time),
-        "updated_at": _time(message.update_time),
-        "completed_at": _time(message.end_time),
-    }
-
-
-def order(message: download_pb2.Order) -> Json:
-    """An order with its tasks."""
-    return {
-        "id": message.order_id,
-        "order_id": message.order_id,
-        "model_name": message.model_name,
-        "target": _word(download_pb2.OrderTarget.Name(message.target), "ORDER_TARGET_"),
-        "node_ids": list(message.node_ids),
-        "status": order_status(message),
-        "completed_count": message.completed_count,
-        "failed_count": message.failed_count,
-        "ended": message.ended,
-        "created_at": _time(message.create_time),
-        "task_ids": [one.task_id for one in message.tasks],
-        "tasks": [task(one) for one in message.tasks],
-    }
-
-
-def plan(message: download_pb2.PlanDownloadResponse) -> Json:
-    """A plan as in `POST /api/models/plan`."""
-    return {
-        "model_name": message.model_name,
-        "line_bytes": message.line_bytes,
-        "nodes": [
-            {
-                "node_id": one.node_id,
-                "node_name": one.node_name,
-                "verdict": verdict(one),
-                "reason": one.reason,
-                "needed_bytes": one.needed_bytes,
-                "free_bytes": one.free_bytes,
-                "from": getattr(one, "from"),
-                "warnings": list(one.warnings),
-            }
-            for one in message.nodes
-        ],
+        "created_at": moment(message.create_time),
+        "started_at": moment(message.start_time),
+        "updated_at": moment(message.update_time),
+        "completed_at": moment(message.end_time),
     }
 
 
@@ -179,7 +128,7 @@ def node(message: node_pb2.Node) -> Json:
             {
                 "name": one.model_name,
                 "status": holding_status(one),
-                "verified_at": _time(one.verify_time),
+                "verified_at": moment(one.verify_time),
             }
             for one in message.holdings
         ],
@@ -190,8 +139,8 @@ def node(message: node_pb2.Node) -> Json:
         "reserve_bytes": message.reserve_bytes,
         "site": message.site,
         "peer_addresses": list(message.peer_addresses),
-        "last_seen_at": _time(message.last_seen_time),
-        "created_at": _time(message.create_time),
+        "last_seen_at": moment(message.last_seen_time),
+        "created_at": moment(message.create_time),
     }
 
 
@@ -220,12 +169,12 @@ def model(message: registration_pb2.Model) -> Json:
                 "node_id": one.node_id,
                 "node_name": one.node_name,
                 "status": holding_status(one),
-                "verified_at": _time(one.verify_time),
+                "verified_at": moment(one.verify_time),
                 "task_id": one.task_id or None,
             }
             for one in message.holdings
         ],
-        "created_at": _time(message.create_time),
+        "created_at": moment(message.create_time),
     }
 
 
@@ -247,7 +196,7 @@ def outdated(message: registration_pb2.OutdatedModel) -> Json:
         "name": message.model_name,
         "commit": message.commit,
         "newest_commit": message.newest_commit,
-        "last_modified": _time(message.last_modified),
+        "last_modified": moment(message.last_modified),
         "download_bytes": message.download_bytes,
         "changes": [_change(change) for change in message.changes],
     }
@@ -311,7 +260,7 @@ def variant(repo: catalog_pb2.Repo, message: catalog_pb2.Variant) -> Json:
         "filename": message.filename,
         "files": [_file(file) for file in message.files],
         "quantization": message.quantization,
-        "last_modified": _time(repo.last_modified),
+        "last_modified": moment(repo.last_modified),
         "tags": list(repo.tags),
         "downloads": repo.downloads,
         "likes": repo.likes,
@@ -329,7 +278,7 @@ def catalog(message: catalog_pb2.SearchCatalogResponse, limit: int, offset: int)
         "source": "hf",
         "cached": message.cached,
         "stale": message.stale,
-        "fetched_at": _time(message.fetch_time),
+        "fetched_at": moment(message.fetch_time),
         "problem": message.problem,
         "pagination": {
             "limit": limit,
@@ -347,16 +296,18 @@ def _file(message: common_pb2.ModelFile) -> Json:
         "size_bytes": message.size_bytes,
         "sha256": message.sha256 or None,
         "url": message.url,
-        "role": _word(common_pb2.FileRole.Name(message.role), "FILE_ROLE_"),
+        "role": word(common_pb2.FileRole.Name(message.role), "FILE_ROLE_"),
     }
 
 
-def _word(name: str, prefix: str) -> str:
+def word(name: str, prefix: str) -> str:
+    """An enum's name as REST has it: `TASK_STATE_PENDING` is "pending"."""
     return name.removeprefix(prefix).lower()
 
 
-def _time(moment: Timestamp) -> str | None:
-    if not moment.seconds:
+def moment(at: Timestamp) -> str | None:
+    """RFC 3339 in UTC; None when unset."""
+    if not at.seconds:
         return None
-    text = moment.ToDatetime(UTC).isoformat(timespec="milliseconds")
+    text = at.ToDatetime(UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")

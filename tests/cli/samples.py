@@ -75,6 +75,7 @@ def order(*tasks: download_pb2.Task) -> download_pb2.Order:
         node_ids=[one.node_id for one in tasks],
         create_time=MOMENT,
         tasks=tasks,
+        state=download_pb2.ORDER_STATE_ACTIVE,
     )
 
 

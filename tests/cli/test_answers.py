@@ -1,10 +1,12 @@
 """What the commands send and answer."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from protos.llmrouter.v1 import catalog_pb2, download_pb2, node_pb2, registration_pb2
@@ -73,9 +75,16 @@ _CASES: dict[str, tuple[tuple[str, ...], str, Message]] = {
                     verdict=download_pb2.PLAN_VERDICT_FITS,
                     needed_bytes=2 * GB,
                     free_bytes=50 * GB,
+                    hub_bytes=GB,
+                    peer_bytes=GB,
+                    required_memory_bytes=3 * GB,
+                    fits_memory=True,
+                    expected_time=Duration(seconds=20),
                     **{"from": "hub"},
                 )
             ],
+            plan_id="plan-1",
+            expected_time=Duration(seconds=20),
         ),
     ),
     "order show": (
@@ -346,4 +355,4 @@ def test_an_order_shows_what_is_missing(router: FakeRouter, cli: Cli) -> None:
     said = cli("order", "show", "o-1").stdout
 
     assert "Reached:  1 of 3 nodes" in said
-    assert "Missing:  node-2\n" in said
+    assert re.search(r"MISSING +WHY\nnode-2 +downloading\n", said)

@@ -1,15 +1,25 @@
 """What the CLI prints as JSON, made from gRPC's messages, is what the REST API answers."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from pydantic import BaseModel
 
-from cli.render import rest
+from cli.render import rest, wishes
 from router.domain.catalog import FileRole, GgufFacts, ModelFile
 from router.domain.models import Holding, HoldingState, Manifest, Model, ModelStatus, ModelView
 from router.domain.nodes import Gpu, Node, NodeView, Settings
+from router.domain.orders import (
+    Order,
+    OrderOptions,
+    OrderState,
+    OrderTarget,
+    OrderView,
+    WaitingNode,
+)
 from router.domain.plans import NodePlan, Plan, Verdict
+from router.domain.rollouts import Rollout
 from router.domain.tasks import (
     Bytes,
     Progress,
@@ -18,10 +28,11 @@ from router.domain.tasks import (
     TaskState,
     TaskView,
 )
+from router.domain.windows import Window
 from router.rest.shapes.downloads import TaskShape
 from router.rest.shapes.models import RegisteredModel
-from router.rest.shapes.orders import PlanShape
 from router.rest.shapes.nodes import NodeShape
+from router.rest.shapes.orders import OrderShape, PlanShape
 from router.rpc import convert, convert_orders
 
 _HUB = "https://hub.example"
@@ -130,6 +141,45 @@ def test_a_plan() -> None:
         source="hub",
         warnings=("slow",),
     )
-    plan = Plan(model_name=_MODEL, line_bytes=3, nodes=(node,))
+    known = replace(
+        node,
+        hub_bytes=1,
+        peer_bytes=2,
+        expected_seconds=12.3456,
+        required_memory_bytes=9,
+        fits_memory=False,
+    )
+    plan = Plan(_MODEL, 3, (node, known), plan_id="plan-1", expected_seconds=12.3456)
 
-    assert rest.plan(convert_orders.plan(plan)) == _answered(PlanShape.of(plan))
+    assert wishes.plan(convert_orders.plan(plan)) == _answered(PlanShape.of(plan))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        OrderOptions(),
+        OrderOptions(True, Rollout(1, 25, 0, 2), Window("22:00", "06:00", "UTC"), "hf/a/b/c.gguf"),
+    ],
+    ids=["plain", "with everything"],
+)
+def test_an_order(options: OrderOptions) -> None:
+    order = Order(
+        order_id="o-1",
+        model_name=_MODEL,
+        target=OrderTarget.LABELS,
+        node_ids=("id-1", "id-2"),
+        task_ids=("t-1",),
+        request_id="r",
+        created_at=_MOMENT,
+        labels={"gpu": "a100"},
+        options=options,
+    )
+    view = OrderView(
+        order,
+        (_task(TaskState.COMPLETED, Progress(3_000_000_000)),),
+        OrderState.ACTIVE,
+        (WaitingNode("id-2", "node-2", "its wave begins when 1 task has ended"),),
+        "waits for its window, 22:00-06:00",
+    )
+
+    assert wishes.order(convert_orders.order(view)) == _answered(OrderShape.of(view))
