@@ -178,7 +178,6 @@ class Nodes:
             "max_upload_rate": max_upload_rate,
             "max_hub_rate": max_hub_rate,
         }
-        given = {f"set_{name}": rate for name, rate in rates.items() if rate is not None}
         for name, rate in rates.items():
             if rate is not None and rate < 0:
                 raise InvalidArgument("a rate is not negative; 0 means no limit", param=name)
@@ -192,7 +191,13 @@ class Nodes:
             set_labels = {**node.set_labels, **(labels or {})}
             for key in remove_labels:
                 set_labels.pop(key, None)
-            changed = replace(node, set_labels=set_labels, **given)
+            changed = replace(
+                node,
+                set_labels=set_labels,
+                set_max_rate=_or(max_rate, node.set_max_rate),
+                set_max_upload_rate=_or(max_upload_rate, node.set_max_upload_rate),
+                set_max_hub_rate=_or(max_hub_rate, node.set_max_hub_rate),
+            )
             self._store.save_node(changed)
             self._rollouts.joined(changed)
             self._store.after_commit(lambda: self._sites.update({node.node_id: changed.site}))
@@ -266,6 +271,10 @@ class Nodes:
             tuple(holdings),
             self._presence.addresses(node.node_id),
         )
+
+
+def _or(given: int | None, before: int | None) -> int | None:
+    return before if given is None else given
 
 
 def _place(key: str) -> tuple[str, str] | None:
