@@ -227,7 +227,7 @@ class Router:
                     models,
                     sources,
                     self._watchers,
-                    HubSettings(config.hub_url, pass_through=config.hub_pass_through),
+                    HubSettings(config.hub_url, config.hub_pass_through, config.timers.hub_hold),
                 ),
                 hub_url=config.hub_url,
                 host=config.host,

@@ -11,6 +11,7 @@ class Timers:
     heartbeat: float = 10.0
     lease: float = 40.0
     catalog_age: float = 300.0
+    hub_hold: float = 8.0  # a client gives up after 10, and asks again when it is told to
     event_comment: float = 15.0  # of nothing, until an event stream says that it is still there
 
 

@@ -55,7 +55,7 @@ class HubSettings:
 
     hub_url: str
     pass_through: bool = False
-    hold_seconds: float = _HOLD_SECONDS
+    hold_seconds: float = 8.0
 
 
 class SiteHub:

@@ -1,6 +1,5 @@
 """Where the bytes of registered models can be read now, and bringing them near when they cannot."""
 
-import hashlib
 import ipaddress
 import itertools
 from collections.abc import Sequence
@@ -110,16 +109,10 @@ class Sources:
                         retry_after=_AFTER_FAILURE_SECONDS - ago,
                     )
             node_id = self._roomiest(model)
-            last = newest.task_id if newest is not None else ""
-            wish = hashlib.sha256(f"{model.manifest.manifest_id} {node_id} {last}".encode())
             order = self._orders.start(
-                model.name,
-                OrderTarget.SPECIFIC,
-                [node_id],
-                request_id=f"hub-{wish.hexdigest()[:40]}",
-                priority=_PRIORITY,
+                model.name, OrderTarget.SPECIFIC, [node_id], priority=_PRIORITY
             )
-        return order.order.task_ids[0]
+        return order.tasks[0].task.task_id
 
     def arriving(self, task_id: str, sha256: str, client: str) -> Place | None:
         """Where a content can be read while its node fetches it; None: it has not begun.

@@ -47,6 +47,7 @@ class RunningRouter:
         timers: Timers | None = None,
         max_nodes: int = 50,
         max_watches: int = 50,
+        hub_pass_through: bool = False,
     ) -> None:
         self._config = Config(
             host="127.0.0.1",
@@ -58,6 +59,7 @@ class RunningRouter:
             max_nodes=max_nodes,
             max_watches=max_watches,
             timers=timers or Timers(),
+            hub_pass_through=hub_pass_through,
         )
         self._started = threading.Event()
         self._failure: BaseException | None = None
