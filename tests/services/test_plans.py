@@ -145,9 +145,7 @@ def test_bytes_that_a_running_task_brings_do_not_outdate_a_plan(big: World) -> N
 
 
 @pytest.mark.parametrize("change", ["a node joins", "it fills up", "the model arrives", "upgrade"])
-def test_a_plan_that_no_longer_holds_is_refused_and_orders_nothing(
-    big: World, change: str
-) -> None:
+def test_a_plan_that_no_longer_holds_is_refused_and_orders_nothing(big: World, change: str) -> None:
     session = big.connect("a-1")
     confirmed = plan(big)
     if change == "a node joins":

@@ -64,9 +64,7 @@ def end(
 ) -> OrderView:
     """The task of a node comes to an end."""
     task_id = next(
-        task.task.task_id
-        for task in now(world, view).tasks
-        if task.task.node_id == session.node_id
+        task.task.task_id for task in now(world, view).tasks if task.task.node_id == session.node_id
     )
     failure = BROKEN if state is TaskState.FAILED else None
     world.report(session, task_id, state, done=1000, attempt=attempt, failure=failure)

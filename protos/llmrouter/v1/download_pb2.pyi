@@ -205,8 +205,10 @@ Global___Task: _TypeAlias = Task  # noqa: Y015
 
 @_typing.final
 class Rollout(_message.Message):
-    """In which waves an order reaches its nodes. The next one begins when every task of the one before
-    has ended.
+    """In which waves an order reaches its nodes. The next one begins when every task of the ones before
+    has ended, save on nodes of which nothing was heard for a minute: these catch up when they are
+    back. When all nodes of a wave went away before one ended, another wave of the same size takes its
+    place. Connected nodes come before others.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -241,7 +243,9 @@ Global___Rollout: _TypeAlias = Rollout  # noqa: Y015
 
 @_typing.final
 class Window(_message.Message):
-    """A part of every day."""
+    """A part of every day, by the clock on the wall: on the day on which an hour is left out, a window
+    within it does not open; on the day on which it comes twice, it opens twice.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -280,9 +284,13 @@ class OrderOptions(_message.Message):
     WINDOW_FIELD_NUMBER: _builtins.int
     REPLACES_FIELD_NUMBER: _builtins.int
     follow: _builtins.bool
-    """Nodes that join later, or get the labels later, are in it too."""
+    """Nodes that join later, or get the labels later, are in it too, until the order is cancelled; not
+    those where the model was evicted by hand. Not with ORDER_TARGET_SPECIFIC.
+    """
     replaces: _builtins.str
-    """A model that goes from each node once the ordered one is there, verified: never without either."""
+    """A model that goes from each node once the ordered one is there, verified: never without either.
+    It stays where a later order, or one that follows, wants it; `note` says so.
+    """
     @_builtins.property
     def rollout(self) -> Global___Rollout: ...
     @_builtins.property
@@ -393,7 +401,7 @@ class Order(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Task]:
-        """One for each node."""
+        """The newest of each node that has one."""
 
     @_builtins.property
     def label_selector(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -625,8 +633,9 @@ class StartDownloadRequest(_message.Message):
     priority: _builtins.int
     """Larger goes first on each node."""
     plan_id: _builtins.str
-    """Of a PlanDownloadResponse: FAILED_PRECONDITION (PLAN_OUTDATED) when nodes, verdicts or bytes
-    are not those of the plan any more.
+    """Of a PlanDownloadResponse: FAILED_PRECONDITION (PLAN_OUTDATED) when the files, the nodes, their
+    verdicts or the bytes of the files that they lack are not those of the plan any more. What
+    moves by itself does not count: how far tasks are, free space, who is connected.
     """
     @_builtins.property
     def node_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -135,8 +135,8 @@ class DownloadServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelOrder(self, request, context):
-        """Cancels every unfinished task of the order.
-        Errors: NOT_FOUND (ORDER_NOT_FOUND); FAILED_PRECONDITION (WRONG_STATE) when none is left.
+        """Cancels every unfinished task of the order, its later waves, and its following.
+        Errors: NOT_FOUND (ORDER_NOT_FOUND); FAILED_PRECONDITION (WRONG_STATE) when nothing is left.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

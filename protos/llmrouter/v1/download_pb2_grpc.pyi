@@ -49,8 +49,8 @@ class DownloadServiceStub:
     ListOrders: _grpc.UnaryUnaryMultiCallable[_download_pb2.ListOrdersRequest, _download_pb2.ListOrdersResponse]
     """The newest first, in pages."""
     CancelOrder: _grpc.UnaryUnaryMultiCallable[_download_pb2.CancelOrderRequest, _download_pb2.CancelOrderResponse]
-    """Cancels every unfinished task of the order.
-    Errors: NOT_FOUND (ORDER_NOT_FOUND); FAILED_PRECONDITION (WRONG_STATE) when none is left.
+    """Cancels every unfinished task of the order, its later waves, and its following.
+    Errors: NOT_FOUND (ORDER_NOT_FOUND); FAILED_PRECONDITION (WRONG_STATE) when nothing is left.
     """
     GetTask: _grpc.UnaryUnaryMultiCallable[_download_pb2.GetTaskRequest, _download_pb2.GetTaskResponse]
     """Errors: NOT_FOUND (TASK_NOT_FOUND)."""
@@ -99,8 +99,8 @@ class DownloadServiceAsyncStub(DownloadServiceStub):
     ListOrders: _aio.UnaryUnaryMultiCallable[_download_pb2.ListOrdersRequest, _download_pb2.ListOrdersResponse]  # type: ignore[assignment]
     """The newest first, in pages."""
     CancelOrder: _aio.UnaryUnaryMultiCallable[_download_pb2.CancelOrderRequest, _download_pb2.CancelOrderResponse]  # type: ignore[assignment]
-    """Cancels every unfinished task of the order.
-    Errors: NOT_FOUND (ORDER_NOT_FOUND); FAILED_PRECONDITION (WRONG_STATE) when none is left.
+    """Cancels every unfinished task of the order, its later waves, and its following.
+    Errors: NOT_FOUND (ORDER_NOT_FOUND); FAILED_PRECONDITION (WRONG_STATE) when nothing is left.
     """
     GetTask: _aio.UnaryUnaryMultiCallable[_download_pb2.GetTaskRequest, _download_pb2.GetTaskResponse]  # type: ignore[assignment]
     """Errors: NOT_FOUND (TASK_NOT_FOUND)."""
@@ -176,8 +176,8 @@ class DownloadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _download_pb2.CancelOrderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_download_pb2.CancelOrderResponse, _abc.Awaitable[_download_pb2.CancelOrderResponse]]:
-        """Cancels every unfinished task of the order.
-        Errors: NOT_FOUND (ORDER_NOT_FOUND); FAILED_PRECONDITION (WRONG_STATE) when none is left.
+        """Cancels every unfinished task of the order, its later waves, and its following.
+        Errors: NOT_FOUND (ORDER_NOT_FOUND); FAILED_PRECONDITION (WRONG_STATE) when nothing is left.
         """
 
     @_abc_1.abstractmethod
