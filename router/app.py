@@ -75,6 +75,7 @@ _GRACE_SECONDS = DRAIN_SECONDS / 4
 # After a crash of the router an offline node's tasks are shown as they were so long ago.
 _KEEP_PROGRESS_SECONDS = 1.0
 _DIVIDE_PAUSE_SECONDS = 0.03  # what changes at one moment on many nodes is divided once
+_DIVIDE_SHARE = 0.1  # of the time, at most
 _DIVIDE_AGAIN_SECONDS = 5.0  # after an error
 _KEEP_PROGRESS_SHARE = 0.05  # of the time, at most: with very many tasks less often
 
@@ -339,17 +340,20 @@ class Router:
 
     async def _divide_lines(self) -> None:
         """Whenever something has changed at a site, or may have by itself."""
+        clock = asyncio.get_running_loop().time
         with self._watchers.watch(Topic.SITE) as watch:
             while True:
+                begun = clock()
                 pause: float | None = _DIVIDE_AGAIN_SECONDS
                 try:
                     pause = await asyncio.to_thread(self._line.divide)
                 except Exception:  # the shares of before hold meanwhile
                     log.exception("the lines to the Hub are not divided")
+                rest = max(_DIVIDE_PAUSE_SECONDS, (clock() - begun) / _DIVIDE_SHARE)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await watch.changes()
-                await asyncio.sleep(_DIVIDE_PAUSE_SECONDS)
+                await asyncio.sleep(rest)
 
 
 def _rpc_server(

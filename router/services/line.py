@@ -20,7 +20,9 @@ _MEASURED_SECONDS = 2.0
 _STILL_SECONDS = 3.0
 # A node that has not said that it follows its share does so after this, or knows no shares.
 _OBEYED_SECONDS = 5.0
-_WORTH_TELLING = 0.005  # a share that grows by less is not told
+# A share that changes by less is not told, so that one node's news are not news for all. So much of
+# a limit is not given away: shares that ought to be smaller by less stay below it together.
+_WORTH_TELLING = 0.005
 _STEADY = (0.9, 1.05)  # a demand that changes by less is the one before
 
 
@@ -207,9 +209,7 @@ class Line:
                 news = True
             for task in running.values():
                 news |= self._move(member, task, now)
-            if member.held_back != held_back:
-                member.held_back = held_back
-                news = True
+            member.held_back = held_back
             member.measure(now)
             limited = member.site in self._sites
         if news and limited:
@@ -261,7 +261,7 @@ class Line:
                 changed += [
                     node_id
                     for node_id, share in shares.items()
-                    if _tell(members[node_id], share, now)
+                    if _tell(members[node_id], share, now, coarsely=bool(limit))
                 ]
             timed = any(site.timetable for site in self._sites.values())
         for node_id in changed:
@@ -286,7 +286,7 @@ class Line:
             else:
                 claims.append(member.claim(node_id, now))
         left = max(1, limit - kept)
-        targets = fair_shares(left, claims)
+        targets = fair_shares(max(1, int(left * (1 - _WORTH_TELLING))), claims)
         held: dict[str, float] = {}
         for node_id in targets:
             if node_id not in online:
@@ -321,14 +321,18 @@ class Line:
         return False
 
 
-def _tell(member: _Member, share: int | None, now: float) -> bool:
-    """Makes `share` the node's; False when it is the present one, or hardly larger."""
+def _tell(member: _Member, share: int | None, now: float, *, coarsely: bool) -> bool:
+    """Makes `share` the node's; False when it is the present one, or `coarsely` the same."""
     before = member.share
     if member.told:
         if share == before:
             return False
-        known = math.inf if before is None else before
-        if share is not None and known < share < known * (1 + _WORTH_TELLING):
+        if (
+            coarsely
+            and share is not None
+            and before is not None
+            and abs(share - before) <= before * _WORTH_TELLING
+        ):
             return False
     if member.known and share != before:
         member.older.append((math.inf if before is None else before, now))
