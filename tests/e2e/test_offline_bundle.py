@@ -46,6 +46,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
         site.cli("model", "export", str(bundle), MODEL, expect=4)
         site.cli("model", "export", str(folder / "x.tar"), "owner/none:Q4_K_M", expect=3)
         assert not list(folder.glob("x.tar*"))
+        site.client.close()
     return bundle, content
 
 
