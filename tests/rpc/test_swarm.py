@@ -169,6 +169,30 @@ def test_a_broken_stream_frees_its_leases_for_others(fleet: Fleet) -> None:
     assert b.granted_where(lambda grant: grant.piece == leased.piece).holder_node_id == ""
 
 
+def test_a_broken_stream_takes_what_the_node_held_with_it(fleet: Fleet) -> None:
+    holder, b, c = fleet.node("node-1", ordered=False), fleet.node("node-2"), fleet.node("node-3")
+    holder.hold(SHA, SIZE)
+    b.join(SHA, SIZE, capacity=0)
+    holder.asked()
+    c.join(SHA, SIZE, capacity=0)
+
+    c.close()
+    b.told_alone(False)
+    holder.close()
+
+    b.told_alone(False, True)
+
+
+def test_what_only_time_makes_possible_is_granted_without_a_word(fleet: Fleet) -> None:
+    a, b = fleet.node("node-1"), fleet.node("node-2")
+    b.join(SHA, SIZE, capacity=0)
+
+    a.join(SHA, SIZE, capacity=4 * COUNT)
+
+    # Leases do not begin all at one moment.
+    assert {piece.piece for piece in a.granted(COUNT)} == set(range(COUNT))
+
+
 def test_sites_do_not_mix_until_an_operator_moves_a_node(
     router: RunningRouter, fleet: Fleet
 ) -> None:
@@ -233,11 +257,13 @@ def test_a_restarted_router_learns_everything_from_the_joins(
         a, _ = before.node("node-1"), before.node("node-2")
         key = a.welcome().peer_key
     with RunningRouter(tmp_path, wide_hub.url) as second:
-        a = stack.enter_context(SharingAgent(second.call.agent, "node-1"))
-        b = stack.enter_context(SharingAgent(second.call.agent, "node-2"))
-        # At once, before the assignment came.
+        a = SharingAgent(second.call.agent, "node-1")
+        b = SharingAgent(second.call.agent, "node-2")
+        # At once: they know their tasks, and do not wait for an assignment.
         a.join(SHA, SIZE, [0, 1, 2], capacity=0, digests=[(i, digest(i)) for i in range(COUNT)])
         b.join(SHA, SIZE, capacity=COUNT)
+        stack.enter_context(a)
+        stack.enter_context(b)
 
         granted = b.granted(COUNT)
         assert a.welcome().peer_key == key
