@@ -179,6 +179,7 @@ class Models:
     def unregister(self, reference: str, *, force: bool = False, evict: bool = False) -> None:
         """Takes a model off the list; with `evict` its files leave the nodes that hold them.
 
+        Orders of it that would go on, for later waves or nodes that join, are cancelled.
         Raises `ModelNotFound`, and `ModelBusy` while tasks run, unless `force`: they are cancelled.
         """
         now = self._clock()
@@ -194,6 +195,8 @@ class Models:
             cancelled = [self._board.settled(advance(task, Event.CANCEL, now)) for task in tasks]
             for task in cancelled:
                 self._store.save_task(task)
+            for order in self._store.orders_of(model.name, watched=True):
+                self._store.save_order(replace(order, cancelled=True, watched=False))
             affected = {task.node_id for task in tasks}
             affected |= {node_id for _, node_id, _ in self._store.holdings(model_name=model.name)}
             if evict:

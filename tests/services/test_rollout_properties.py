@@ -1,5 +1,6 @@
 """Whatever happens to the tasks of a rollout, and in whatever order nodes come and go."""
 
+import contextlib
 import tempfile
 from pathlib import Path
 
@@ -69,10 +70,8 @@ class Story:
             failure = BROKEN if deed == "fail" else None
             world.report(session, task.task_id, state, attempt=task.attempt, failure=failure)
         elif deed in ("retry", "cancel") and task is not None:
-            try:
+            with contextlib.suppress(WrongState):
                 getattr(world.downloads, deed)(task.task_id)
-            except WrongState:
-                pass
         world.clock.pass_by(0.01)
 
     def check(self, before: OrderView) -> None:

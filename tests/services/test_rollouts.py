@@ -329,6 +329,16 @@ def test_a_node_that_was_removed_and_comes_back_is_new(world: World) -> None:
     assert states(now(world, view)) == {"n1": "pending"}
 
 
+def test_what_is_no_longer_registered_is_no_longer_followed(world: World) -> None:
+    view = world.orders.start(A, ALL, options=FOLLOW)
+    world.models.unregister(A)
+    world.register("o/r")
+
+    world.connect("n1")
+
+    assert (states(now(world, view)), now(world, view).state) == ({}, OrderState.CANCELLED)
+
+
 # Windows
 
 

@@ -11,16 +11,19 @@ from router.domain.catalog import FileRole, GgufFacts, ModelFile
 from router.domain.line import Site, timed_rate
 from router.domain.models import Manifest, Model, ModelStatus
 from router.domain.nodes import Eviction, Gpu, Node, RatesSet, Settings
-from router.domain.orders import Order, OrderTarget
+from router.domain.orders import Order, OrderOptions, OrderTarget
 from router.domain.ports import Store
+from router.domain.rollouts import Rollout
 from router.domain.tasks import (
     UNFINISHED,
     Bytes,
     Progress,
     Task,
     TaskFailure,
+    TaskMark,
     TaskState,
 )
+from router.domain.windows import Window
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
@@ -83,6 +86,13 @@ def order(order_id: str = "order-1", request_id: str = "") -> Order:
         task_ids=("task-1", "task-2"),
         request_id=request_id,
         created_at=NOW,
+        labels={"gpu": "a100"},
+        options=OrderOptions(
+            True, Rollout(1, 25, 0, 2), Window("22:00", "06:00", "Europe/Berlin"), "hf/o/r/old.gguf"
+        ),
+        priority=-3,
+        waves=(("node-1",), ("node-2",)),
+        excluded=("node-3",),
     )
 
 
@@ -282,6 +292,46 @@ class StoreContract:
         found = store.order_of_request("r")
         assert found is not None
         assert found.order_id == "order-2"
+
+    def test_what_changes_of_an_order_is_kept(self, store: Store) -> None:
+        changed = replace(
+            order(),
+            task_ids=("task-1", "task-2", "task-3"),
+            waves=(("node-1",), ("node-2",), ("node-3",)),
+            excluded=("node-9",),
+            cancelled=True,
+            watched=True,
+        )
+        with store.transaction():
+            store.add_order(order())
+            store.save_order(changed)
+
+        assert store.order("order-1") == changed
+
+    def test_orders_are_found_by_their_model_and_whether_they_go_on(self, store: Store) -> None:
+        with store.transaction():
+            for number in range(3):
+                made = order(f"order-{number}")
+                name = "hf/o/r/other.gguf" if number == 1 else made.model_name
+                store.add_order(replace(made, model_name=name, watched=number > 0))
+
+        def ids(found: list[Order]) -> list[str]:
+            return [order.order_id for order in found]
+
+        assert ids(store.orders_of()) == ["order-0", "order-1", "order-2"]
+        assert ids(store.orders_of("hf/o/r/m.gguf")) == ["order-0", "order-2"]
+        assert ids(store.orders_of(watched=True)) == ["order-1", "order-2"]
+        assert ids(store.orders_of("hf/o/r/m.gguf", watched=True)) == ["order-2"]
+
+    def test_it_is_told_in_short_where_many_tasks_stand(self, store: Store) -> None:
+        ids = [f"task-{number:04}" for number in range(600)]
+        with store.transaction():
+            store.add_tasks([task(name, state=TaskState.FAILED) for name in ids])
+
+        marks = store.task_marks([*reversed(ids), "task-none"])
+
+        assert [mark.task_id for mark in marks] == ids[::-1]
+        assert marks[0] == TaskMark(ids[-1], "hf/o/r/m.gguf", "node-1", TaskState.FAILED)
 
     def test_two_orders_of_one_request_cannot_both_be_kept(self, store: Store) -> None:
         with store.transaction():

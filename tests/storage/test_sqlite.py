@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 from peewee import SqliteDatabase
+from playhouse import migrations
 
+from router.domain.orders import OrderOptions
 from router.storage.database import Database, UnusableDatabase
 from router.storage.store import PeeweeStore
 from router.storage.tables import TABLES
 from tests.storage.contract import StoreContract, node
 
+MIGRATIONS = Path(__file__).parents[2] / "router/storage/migrations"
 _WRITE_AND_WAIT = """
 import sys
 from router.storage.database import Database
@@ -94,6 +97,22 @@ def test_every_write_is_flushed_to_the_disk(tmp_path: Path) -> None:
         return database.connection.execute_sql(f"PRAGMA {name}").fetchone()[0]
 
     assert (pragma("journal_mode"), pragma("synchronous")) == ("wal", 2)
+
+
+def test_an_order_of_the_first_version_is_one_that_is_carried_out_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "router.db"
+    before = SqliteDatabase(str(path))
+    migrations.Runner(before, str(MIGRATIONS)).up("0001_initial")
+    before.execute_sql(
+        "insert into orders values ('order-1', 'm', 'all', '[\"n\"]', '[\"t\"]', null, 1)"
+    )
+    before.close()
+
+    found = PeeweeStore(Database(url(tmp_path))).order("order-1")
+
+    assert found is not None
+    assert (found.node_ids, found.task_ids, found.options) == (("n",), ("t",), OrderOptions())
+    assert (found.labels, found.waves, found.cancelled, found.watched) == ({}, (), False, False)
 
 
 def test_the_migrations_lead_to_the_tables_as_they_are_declared(tmp_path: Path) -> None:
