@@ -56,7 +56,9 @@ def download(scene: Scene, origin: Origin, *, rate: RateLimit, hub_rate: RateLim
 def test_what_comes_from_elsewhere_does_not_use_the_line(scene: Scene, origin: Origin) -> None:
     blob = download(scene, origin, rate=RateLimit(), hub_rate=RateLimit(1))
 
-    blob.run()
+    running = threading.Thread(target=blob.run, daemon=True)
+    running.start()
+    running.join(20)
 
     assert blob.received().total == scene.manifest.files[0].size_bytes
 
