@@ -127,7 +127,7 @@ def _receive(
                     shown = stack.enter_context(_Shown(session, "exporting", head.size_bytes))
                 elif kind == "end":
                     end = answer.end
-                else:
+                elif head is not None:
                     content.write(answer.data)
                     digest.update(answer.data)
                     written += len(answer.data)

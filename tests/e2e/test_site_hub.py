@@ -104,7 +104,7 @@ def test_hf_says_that_another_repository_is_not_there(
 def test_what_llama_cpp_asks_leads_it_to_every_shard(
     shared: tuple[Site, dict[str, bytes]],
 ) -> None:
-    """The requests of `-hf owner/repo:Q8_0`: llama.cpp b11434, common/hf-cache.cpp, download.cpp."""
+    """The requests of `-hf owner/repo:Q8_0` (b11434: common/hf-cache.cpp, common/download.cpp)."""
     site, contents = shared
     agent = {"User-Agent": "llama-cpp/b11434", "Accept": "application/json"}
     base = endpoint(site) + "/"
