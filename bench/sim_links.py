@@ -1,8 +1,9 @@
 """Links as fluids, for simulations: who sends how fast at which moment of a virtual clock.
 
 Each link shares its rate equally among its flows, and a flow runs at the smallest of its shares and
-its connection's limit. What a flow leaves unused of one share is given to nobody else, so that the
-model is slower than real links, never faster. There is no slow start and no loss; latency is a
+its connection's limit. What the connections' limits leave of a link is shared by the others; what a
+flow leaves unused because of its other end is given to nobody else, so that the model is slower
+than real links, never faster. There is no slow start and no loss; latency is a
 pause before the first byte.
 """
 
@@ -14,12 +15,38 @@ from typing import Any
 class Link:
     """One direction of a node's connection, or the source's line."""
 
-    __slots__ = ("flows", "rate")
+    __slots__ = ("flows", "limited", "limits", "rate")
 
     def __init__(self, rate: float) -> None:
         # Bytes per second.
         self.rate = rate
         self.flows: dict[Flow, None] = {}
+        # How many of them have a limit, and these together.
+        self.limited = 0
+        self.limits = 0.0
+
+    def add(self, flow: "Flow") -> None:
+        """A flow begins."""
+        self.flows[flow] = None
+        if flow.cap < self.rate:
+            self.limited += 1
+            self.limits += flow.cap
+
+    def remove(self, flow: "Flow") -> None:
+        """A flow ends."""
+        del self.flows[flow]
+        if flow.cap < self.rate:
+            self.limited -= 1
+            self.limits -= flow.cap
+
+    @property
+    def share(self) -> float:
+        """Of a flow without a limit."""
+        count = len(self.flows)
+        equal = self.rate / count
+        if 0 < self.limited < count and self.limits < equal * self.limited:
+            return (self.rate - self.limits) / (count - self.limited)
+        return equal
 
 
 class Flow:
@@ -56,15 +83,16 @@ class World:
     def start(self, flow: Flow) -> None:
         """Its bytes begin to run."""
         flow.at = self.now
-        flow.up.flows[flow] = flow.down.flows[flow] = None
+        flow.up.add(flow)
+        flow.down.add(flow)
         self._share(flow.up)
         self._share(flow.down)
 
     def stop(self, flow: Flow) -> None:
         """It ends, whatever has arrived."""
         if flow in flow.up.flows:
-            del flow.up.flows[flow]
-            del flow.down.flows[flow]
+            flow.up.remove(flow)
+            flow.down.remove(flow)
             flow.finish = float("inf")
             self._share(flow.up)
             self._share(flow.down)
@@ -79,9 +107,12 @@ class World:
 
     def _share(self, link: Link) -> None:
         now = self.now
+        if not link.flows:
+            return
+        share = link.share
         for flow in link.flows:
-            up, down = flow.up, flow.down
-            rate = min(up.rate / len(up.flows), down.rate / len(down.flows), flow.cap)
+            other = flow.down if flow.up is link else flow.up
+            rate = min(share, other.share, flow.cap)
             if rate == flow.rate:
                 continue
             flow.left -= flow.rate * (now - flow.at)

@@ -41,8 +41,10 @@ class Board:
         # What each node has that takes part.
         self.have: dict[int, int] = {}
         self.present = 0
-        self._wholes = 0
         self._members = 0
+        # Those that want nothing, and those that have verified the whole file.
+        self._offers = 0
+        self._wholes = 0
         # Holders that lied, each with the pieces it was about.
         self._shunned: dict[int, int] = {}
         self.shunned = 0
@@ -63,6 +65,8 @@ class Board:
         self.leased = 0
         self.leases: dict[int, list[Flight]] = {}
         self.lease_count = 0
+        # Per piece those that are still fetching it from the Hub though their lease has ended.
+        self.overdue: dict[int, int] = {}
         # Members whose further capacity is for pieces from holders.
         self.leased_out = 0
         # Members that the Hub has just failed.
@@ -96,7 +100,7 @@ class Board:
 
     def is_alone(self, slot: int | None) -> bool:
         """Whether no other node wants the file or can give of it."""
-        others = self._members | self._wholes & ~self.shunned
+        others = self._members | self._offers & ~self.shunned
         return not (others if slot is None else others & ~(1 << slot))
 
     def add_member(self, slot: int, have: int, now: float) -> None:
@@ -116,11 +120,13 @@ class Board:
         if member is None or member.have != self.pieces.all:
             return False
         self._end_membership(member)
+        self._offers |= 1 << slot
         self._wholes |= 1 << slot
         return True
 
     def add_whole(self, slot: int, now: float) -> None:
         """A node that does not take part begins to, as a holder of the whole file."""
+        self._offers |= 1 << slot
         self._wholes |= 1 << slot
         self._add(slot, self.pieces.all, now)
         self.stirred_takers |= self._members
@@ -148,6 +154,7 @@ class Board:
         if member is not None:
             self._end_membership(member)
         self.present &= ~(1 << slot)
+        self._offers &= ~(1 << slot)
         self._wholes &= ~(1 << slot)
         have = self.have.pop(slot)
         if slot not in self._shunned:
@@ -289,6 +296,8 @@ class Board:
             member.lack |= lack
             self.pieces.lack(lack, slot)
             self.weigh(member)
+        elif not self.have[slot]:
+            self.remove(slot)
         self.stirred_takers |= self._members
 
     def put_off(self, member: Member, piece: int, now: float) -> None:
@@ -332,7 +341,7 @@ class Board:
         if self._shunned:
             honest = lackers & ~self.shunned
             lackers = honest or lackers
-        return lackers & self.lessees_at_all
+        return lackers & self.lessees_at_all & ~self.overdue.get(piece, 0)
 
     @property
     def lessees_at_all(self) -> int:
@@ -395,6 +404,8 @@ class Board:
         if flight.holder != -1:
             self._sending[flight.holder].discard(flight)
             self.fleet.ended(flight.holder)
+        elif flight.piece in self.overdue:
+            self.overdue[flight.piece] &= ~(1 << flight.taker)
 
     def _move(self, member: Member, change: int) -> None:
         """Sorts a member that begins or ends a transfer; to be called before it does."""
@@ -422,6 +433,9 @@ class Board:
         """A transfer will not end well, or takes too long: its taker may have another way."""
         if flight.active and not flight.ended:
             self._give_up(flight)
+            if flight.holder == -1:
+                before = self.overdue.get(flight.piece, 0)
+                self.overdue[flight.piece] = before | 1 << flight.taker
             self._comes_not(flight.piece)
             self._restore(self.members[flight.taker], flight.piece)
 

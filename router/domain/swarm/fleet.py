@@ -10,6 +10,8 @@ from router.domain.swarm.values import Settings, any_bit
 _LEVELS = 64
 # Two levels for each doubling of the span that a byte takes, counted from 10 GB/s.
 _FASTEST = 1e10
+# Of one transfer in the usual speed, after the first ones.
+_WEIGHT = 0.02
 
 
 class Listener(Protocol):
@@ -69,6 +71,7 @@ class Fleet:
         self._levels = [0] * _LEVELS
         self._open_levels = 0
         self._usual = 0.0
+        self._measured = 0
         # Holders known to send at less than a quarter of the usual speed, and those that rest.
         self.slow = 0
         self.resting = 0
@@ -194,7 +197,8 @@ class Fleet:
             node.speed += (speed - node.speed) * (0.4 if speed > node.speed else 0.2)
         else:
             node.speed = speed
-        self._usual = self._usual + (speed - self._usual) * 0.02 if self._usual else speed
+        self._measured += 1
+        self._usual += (speed - self._usual) * max(_WEIGHT, 1 / self._measured)
         node.strikes = node.rests = 0
         self._sort(slot)
         self._mark_slow(slot)

@@ -36,7 +36,7 @@ class Granting:
         self._grants = []
         if len(board.members) > 1 or not board.is_alone(next(iter(board.members), None)):
             self._lease(now)
-            for piece in bits(board.stirred_pieces & board.pieces.live):
+            for piece in self._in_order(board.stirred_pieces & board.pieces.live):
                 self._offer(piece, now)
             if board.hungry:
                 for slot in bits(board.stirred_holders & board.present):
@@ -110,7 +110,8 @@ class Granting:
             for piece in bits(member.lack & ~board.pieces.unheld & ~board.leased):
                 if board.lease_count >= board.line.leases or not member.is_hungry:
                     break
-                if not board.pieces.holders[piece] & ~cut and board.coming.get(piece, now) <= now:
+                coming = board.coming.get(piece, now) > now or (piece, -1) in member.flights
+                if not board.pieces.holders[piece] & ~cut and not coming:
                     self._grant(member, piece, -1, now)
             member.next_look = now + _LOOK_EVERY
             board.look_after(member, member.next_look)
@@ -119,16 +120,19 @@ class Granting:
 
     def _pull(self, member: Member, now: float) -> None:
         """Finds holders for a member's free capacity."""
+        while member.is_hungry and self._take(member, now):
+            pass
+
+    def _take(self, member: Member, now: float) -> bool:
+        """Grants a member the rarest piece that it can have from a holder now."""
         board = self._board
-        while member.is_hungry:
-            wanted = member.lack & board.digests.known & ~board.exhausted & ~board.pieces.unheld
-            for piece in self._in_order(wanted):
-                holder = self._choose(member, piece, now)
-                if holder >= 0:
-                    self._grant(member, piece, holder, now)
-                    break
-            else:
-                return
+        wanted = member.lack & board.digests.known & ~board.exhausted & ~board.pieces.unheld
+        for piece in self._in_order(wanted):
+            holder = self._choose(member, piece, now)
+            if holder >= 0:
+                self._grant(member, piece, holder, now)
+                return True
+        return False
 
     def _choose(self, member: Member, piece: int, now: float) -> int:
         """The holder that would be done first; -1: none can, or waiting is better."""
@@ -177,44 +181,30 @@ class Granting:
             if not hungry or not offered:
                 return
             if hungry.bit_count() < offered.bit_count():
-                found = self._taker_first(slot, offered, hungry, now)
+                served = self._serve_taker(offered, hungry, now)
             else:
-                found = self._piece_first(slot, offered, hungry, now)
-            if not found:
+                served = self._serve_piece(offered, hungry, now)
+            if not served:
                 return
 
-    def _taker_first(self, slot: int, offered: int, hungry: int, now: float) -> bool:
+    def _serve_taker(self, offered: int, hungry: int, now: float) -> bool:
+        """Serves the least busy taker of what is offered."""
         board = self._board
         for equal in board.fetching:
             for taker in bits(equal & hungry):
                 member = board.members[taker]
-                for piece in self._in_order(member.lack & offered):
-                    if self._send(slot, member, piece, now):
-                        return True
-        return False
-
-    def _piece_first(self, slot: int, offered: int, hungry: int, now: float) -> bool:
-        board = self._board
-        for piece in self._in_order(offered):
-            takers = board.pieces.lackers[piece] & hungry
-            if takers:
-                taker = board.members[self._best_taker(takers)]
-                if self._send(slot, taker, piece, now):
+                if member.lack & offered and self._take(member, now):
                     return True
         return False
 
-    def _send(self, slot: int, member: Member, piece: int, now: float) -> bool:
+    def _serve_piece(self, offered: int, hungry: int, now: float) -> bool:
+        """Serves a taker of the rarest piece that is offered."""
         board = self._board
-        if not board.pieces.holders[piece] >> slot & 1:
-            return False
-        tried = self._tried(member, piece)
-        if tried >> slot & 1:
-            return False
-        barred = tried | board.fleet.cut_of_taker(member.slot)
-        if self._comes_sooner(piece, slot, barred, now):
-            return False
-        self._grant(member, piece, slot, now)
-        return True
+        for piece in self._in_order(offered):
+            takers = board.pieces.lackers[piece] & hungry
+            if takers and self._take(board.members[self._best_taker(takers)], now):
+                return True
+        return False
 
     def _in_order(self, wanted: int) -> Iterator[int]:
         """Pieces, the rarest first, among equally rare ones by chance."""

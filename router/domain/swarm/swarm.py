@@ -186,7 +186,7 @@ class Swarm:
             self._fleet.reached(flight.taker, flight.holder)
 
     def _tell(self, slot: int, digests: Mapping[int, bytes], *, whole: bool, now: float) -> None:
-        have = self._board.have[slot]
+        have = self._board.have.get(slot, 0)
         sound = {
             piece: digest
             for piece, digest in digests.items()
