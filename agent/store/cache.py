@@ -149,12 +149,13 @@ class Store:
         A content that was fetched for `task_id` itself is accounted for where it came from, any
         other for this disk.
         """
-        visible = Path(os.path.realpath(self._layout.snapshot_file(manifest, file)))
+        visible = self._layout.snapshot_file(manifest, file)
         best = Found(file, FileState.ABSENT)
         for path, own in self._candidates(manifest, file):
             state = self._state_of(file, path, own=own)
             if _RANK[state] > _RANK[best.state]:
-                best = Found(file, state, path, linked=path == visible)
+                linked = str(path) == os.path.realpath(visible)
+                best = Found(file, state, path, linked)
             if state is FileState.VERIFIED:
                 break
         if best.path is not None and best.state is FileState.VERIFIED:
@@ -570,6 +571,8 @@ class Store:
 
     def _regular(self, path: Path) -> Path | None:
         """The regular file behind a path, if it is inside the cache."""
+        if not os.path.lexists(path):
+            return None  # soon seen, which counts for models of many files
         real = Path(os.path.realpath(path))
         return real if self._layout.root in real.parents and real.is_file() else None
 

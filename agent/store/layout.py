@@ -81,6 +81,8 @@ class Layout:
 
         Raises `StoreError` when a link on the way would lead out of the cache.
         """
+        if os.path.realpath(folder) == str(folder) and folder.is_dir():
+            return  # nearly always: it is there, and no link leads to it
         current = self.root
         for part in folder.relative_to(self.root).parts:
             parent, current = current, current / part

@@ -1,10 +1,11 @@
 """One unfinished file on disk: its bytes in place, and the journal of those that are durable."""
 
+import contextlib
 import ctypes
 import errno
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from agent.store import journal
@@ -15,6 +16,7 @@ from agent.store.spans import Spans
 
 WINDOW_BYTES = 64 << 20
 _NOBODY = 1 << 63  # more bytes than any file has
+_NO_SPLICE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class Partial:
@@ -33,6 +35,7 @@ class Partial:
         """
         self.path = path
         self.size = size
+        self.takes_pipes = True  # until the file system turns out not to know `splice`
         self._journal_path = path.with_name(f"{path.name}.journal")
         self._window = window
         lock = threading.RLock()
@@ -40,6 +43,8 @@ class Partial:
         self._arrived = threading.Condition(lock)  # for those who follow from a place of their own
         self._awaited: list[int] = []  # the places
         self._flushing = threading.Lock()
+        # File systems let one thread write to a file at a time, and the others spin meanwhile.
+        self._one_writes = threading.Lock()
         self._spans = Spans()
         self._from = BytesFrom()
         self._unflushed: dict[int, Range] = {}  # by end, so that a following write extends it
@@ -150,6 +155,26 @@ class Partial:
         self._put(data, offset)
         self._admit(offset, offset + len(data), origin)
 
+    def write_from(self, pipe: int, count: int, offset: int, origin: Origin) -> None:
+        """Like `write`, of the next `count` bytes of a pipe, which must be in it already.
+
+        They do not pass through this process where the file system knows `splice`.
+        """
+        end = offset + count
+        with self._writing(end):
+            at = offset
+            while at < end:
+                try:
+                    at += os.splice(pipe, self._descriptor, end - at, offset_dst=at)
+                except OSError as error:
+                    if error.errno not in _NO_SPLICE:
+                        raise
+                    self.takes_pipes = False
+                    data = os.read(pipe, end - at)
+                    self._write_all(memoryview(data), at)
+                    at += len(data)
+        self._admit(offset, end, origin)
+
     def place(self, data: memoryview, offset: int) -> None:
         """Puts bytes in their place that do not count until `accept`. Raises `StoreError`.
 
@@ -165,14 +190,23 @@ class Partial:
             self._admit(*gap, origin)
 
     def _put(self, data: memoryview, offset: int) -> None:
-        if offset + len(data) > self.size:
+        with self._writing(offset + len(data)):
+            self._write_all(data, offset)
+
+    def _write_all(self, data: memoryview, offset: int) -> None:
+        while data:
+            written = os.pwrite(self._descriptor, data, offset)
+            data, offset = data[written:], offset + written
+
+    @contextlib.contextmanager
+    def _writing(self, end: int) -> Iterator[None]:
+        """Around what writes to the file, up to `end`. Raises `StoreError`."""
+        if end > self.size:
             raise ValueError("a write beyond the end of the file")
         self._enter()
         try:
-            rest, at = data, offset
-            while rest:
-                written = os.pwrite(self._descriptor, rest, at)
-                rest, at = rest[written:], at + written
+            with self._one_writes:
+                yield
         except OSError as error:
             raise store_error(error, f"writing {self.path.name}") from error
         finally:

@@ -29,6 +29,8 @@ class PieceLease(Lease):
     `is_done` once the whole piece is there and counts, `digest` is then its own (empty: unknown).
     """
 
+    takes_pipes = False  # their digest needs the bytes
+
     def __init__(
         self,
         grant: Grant,

@@ -13,9 +13,10 @@ from agent.transfer.hashing import FrontierHash
 from agent.transfer.interrupt import Interrupted
 from agent.transfer.options import TransferOptions
 from agent.transfer.pieces import Lease, Schedule
+from agent.transfer.pipe import Pipe, open_pipe
 from agent.transfer.progress import TransferState
 from agent.transfer.rate import RateLimit
-from agent.transfer.source import Cause, RangesIgnored, SourceFailure
+from agent.transfer.source import Cause, PipedRead, RangedRead, RangesIgnored, SourceFailure
 from agent.transfer.tries import Tries
 from agent.transfer.width import Width
 
@@ -25,6 +26,7 @@ _FLUSH_SECONDS = 1.0
 _SILENCE_SECONDS = 3.0
 _LOOK_SECONDS = 0.2  # how often a thread without a lease asks for one
 _HELPED_SECONDS = 5.0  # between tries of a Hub that has refused, while other nodes help
+_SMALL_BYTES = 1 << 20  # so little is hashed and flushed in the end, without threads for it
 _JOIN_SECONDS = 0.5
 
 
@@ -45,6 +47,7 @@ class _Worker:
     number: int
     lease: Lease | None = None
     listening_since: float | None = None  # set while blocked on the network
+    pipe: Pipe | None = None
 
 
 class BlobDownload:
@@ -77,6 +80,7 @@ class BlobDownload:
         self._failure: TransferError | StoreError | None = None
         self._digests: Digests | None = None
         self._hash = FrontierHash(partial, with_git=with_git) if verify else None
+        self._is_small = partial.size <= _SMALL_BYTES and partial.size < options.window_bytes
         self._workers: dict[int, _Worker] = {}
         self._threads: list[threading.Thread] = []
         self._tries = Tries(
@@ -93,9 +97,10 @@ class BlobDownload:
 
         Raises `TransferError`, `StoreError`, or `TransferStopped` after `stop`.
         """
-        if self._hash is not None:
-            self._start(self._follow, "hash")
-        self._start(self._flush, "flush")
+        if not self._is_small:
+            if self._hash is not None:
+                self._start(self._follow, "hash")
+            self._start(self._flush, "flush")
         try:
             self._supervise()
         finally:
@@ -155,6 +160,9 @@ class BlobDownload:
                 ):
                     return
             now = time.monotonic()
+            if self._is_small and self._hash is not None and self._is_complete():
+                self._follow()
+                continue
             if not self._is_complete():
                 self._width.observe(now, self._partial.received.total, self._is_throttled(now))
                 self._keep_workers()
@@ -232,6 +240,7 @@ class BlobDownload:
 
     def _work(self, worker: _Worker) -> None:
         buffer = memoryview(bytearray(_BUFFER_BYTES))
+        worker.pipe = open_pipe()
         try:
             while (lease := self._next_lease(worker)) is not None:
                 try:
@@ -250,6 +259,8 @@ class BlobDownload:
             )
             raise
         finally:
+            if worker.pipe is not None:
+                worker.pipe.close()
             with self._changed:
                 self._workers.pop(worker.number, None)
 
@@ -299,10 +310,9 @@ class BlobDownload:
             read = lease.source.open(lease.start, lease.end - lease.start, lease.interrupt)
             try:
                 while lease.position < lease.end and not self._is_over():
-                    worker.listening_since = time.monotonic()
-                    count = read.read_into(self._portion(lease, buffer))
-                    worker.listening_since = None
-                    lease.take(buffer[:count], self._partial)
+                    before = lease.position
+                    self._take_some(read, lease, worker, buffer)
+                    count = lease.position - before
                     self._last_byte_at = time.monotonic()
                     self._rate.take(count, self._is_over)
                     if lease.source.origin is Origin.HUB:
@@ -315,14 +325,35 @@ class BlobDownload:
             worker.listening_since = None
             lease.interrupt.detach()
 
-    def _portion(self, lease: Lease, buffer: memoryview) -> memoryview:
-        """What of the buffer one read may fill."""
+    def _take_some(
+        self, read: RangedRead, lease: Lease, worker: _Worker, buffer: memoryview
+    ) -> None:
+        """Receives some bytes into their place; inside the kernel where nobody has to see them."""
+        most, pipe = self._most(lease), worker.pipe
+        worker.listening_since = time.monotonic()
+        if (
+            pipe is not None
+            and lease.takes_pipes
+            and self._partial.takes_pipes
+            and isinstance(read, PipedRead)
+        ):
+            size = pipe.capacity if most is None else min(most, pipe.capacity)
+            count = read.read_into_pipe(pipe.in_end, size)
+            worker.listening_since = None
+            lease.take_from(pipe.out_end, count, self._partial)
+        else:
+            count = read.read_into(buffer if most is None else buffer[:most])
+            worker.listening_since = None
+            lease.take(buffer[:count], self._partial)
+
+    def _most(self, lease: Lease) -> int | None:
+        """How many bytes one read may ask for; None: any number."""
         most = self._rate.read_bytes
         if lease.source.origin is Origin.HUB:
             hub_most = self._hub_rate.read_bytes
             if most is None or (hub_most is not None and hub_most < most):
                 most = hub_most
-        return buffer if most is None or most >= len(buffer) else buffer[:most]
+        return most
 
     def _suffer(self, failure: SourceFailure, began: float) -> None:
         """Decides what a failed try means: a pause for all connections, or the end."""

@@ -6,7 +6,9 @@ Blocking sockets, no chunked bodies, no pipelining; every answer is parsed stric
 
 import base64
 import contextlib
+import errno
 import os
+import select
 import socket
 import ssl
 import threading
@@ -14,17 +16,17 @@ import time
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Protocol
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from agent.transfer.interrupt import Interrupt
 
 _MAX_HEAD_BYTES = 64 << 10
 _MAX_DRAINED_BYTES = 64 << 10
-# Larger plain reads were slower: they fall out of the processor's cache. Over TLS each read costs
-# more, so fewer of them are likely better; measurements are too noisy to prove it (ADR 2).
+# Larger plain reads were slower: they fall out of the processor's cache (ADR 2).
 _PLAIN_BYTES = 128 << 10
-_RECORDS_BYTES = 256 << 10
+_PIPE_HOLDS_BYTES = 64 << 10  # any pipe, without blocking
+_FOLLOWS_MS = 2  # a write for each record would cost more than the record
 _IDLE_SECONDS = 20.0
 _FIELDS = {"User-Agent": "llm-router-agent", "Accept": "*/*", "Accept-Encoding": "identity"}
 
@@ -140,70 +142,97 @@ class ByteStream(Protocol):
         """Sends everything."""
         ...
 
+    def close(self) -> None:
+        """Closes at once, sending nothing."""
+        ...
+
 
 class TlsStream:
-    """TLS over a blocking socket.
+    """TLS over a connected socket, for one thread.
 
-    `SSLSocket` gives one record (16 KiB at most) a call and asks the kernel twice for each. Here
-    the kernel is asked for many records at once, and all that came are given in one call: half the
-    processor time (ADR 2).
+    `SSLSocket` gives one record (16 KiB at most) a call. Here everything that has come is given in
+    one call, up to the size of the buffer (ADR 2). `shutdown` on the socket wakes whoever waits.
     """
 
-    def __init__(self, raw: socket.socket, context: ssl.SSLContext, host: str) -> None:
-        """Shakes hands. Raises `OSError`, `ssl.SSLCertVerificationError` among them."""
-        self._raw = raw
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
-        self._records = memoryview(bytearray(_RECORDS_BYTES))
-        while True:
-            try:
-                self._tls.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                self._feed()
-        self._send_pending()
+    def __init__(
+        self,
+        raw: socket.socket,
+        context: ssl.SSLContext,
+        host: str,
+        one_decrypts: threading.Lock,
+    ) -> None:
+        """Shakes hands, within the socket's timeout. Raises `OSError`, also for certificates.
+
+        `one_decrypts` is shared by streams that are used at the same time: each record gives up the
+        interpreter's lock and takes it again, and threads that fight for it need a quarter more
+        processor time. While one decrypts, the others write what they have.
+        """
+        self._one_decrypts = one_decrypts
+        # `SSLSocket.shutdown` would let a reader see what is not decrypted: `raw` stays for that.
+        self._tls = context.wrap_socket(
+            raw.dup(), server_hostname=host, do_handshake_on_connect=False
+        )
+        try:
+            self._tls.do_handshake()
+            self._tls.setblocking(False)
+        except BaseException:
+            self._tls.close()
+            raise
+        self._readable = select.poll()
+        self._readable.register(self._tls, select.POLLIN)
+        self._writable = select.poll()
+        self._writable.register(self._tls, select.POLLOUT)
 
     def recv_into(self, buffer: memoryview, /) -> int:
-        """Decrypts everything that has come, or waits for the next record."""
+        """Decrypts everything that has come and what follows at once, or waits for a record."""
+        return self._receive(buffer, _FOLLOWS_MS)
+
+    def _receive(self, buffer: memoryview, patience_ms: int) -> int:
+        filled = 0
+        while True:
+            with self._one_decrypts:
+                count, ended = self._decrypt(buffer[filled:])
+            filled += count
+            if ended or filled == len(buffer):
+                return filled
+            if not self._readable.poll(patience_ms if filled else None):
+                return filled
+
+    def _decrypt(self, buffer: memoryview) -> tuple[int, bool]:
+        """Decrypts what has come: how many bytes, and whether the stream is at its end."""
         filled = 0
         while filled < len(buffer):
             try:
-                # typeshed does not know that reading into a buffer returns a count.
-                count = cast(int, self._tls.read(len(buffer) - filled, cast(Any, buffer[filled:])))
+                count = self._tls.recv_into(buffer[filled:])
             except ssl.SSLWantReadError:
+                return filled, False
+            except OSError:
                 if filled:
-                    break
-                self._feed()
-                continue
-            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-                break
+                    break  # it will be met again
+                raise
             if count == 0:
-                break
+                return filled, True
             filled += count
-        return filled
+        return filled, False
 
     def recv(self, size: int, /) -> bytes:
         """See `ByteStream`."""
         buffer = bytearray(size)
-        return bytes(buffer[: self.recv_into(memoryview(buffer))])
+        return bytes(buffer[: self._receive(memoryview(buffer), 0)])
 
     def sendall(self, data: bytes, /) -> None:
         """See `ByteStream`."""
-        self._tls.write(data)
-        self._send_pending()
+        while data:
+            try:
+                data = data[self._tls.send(data) :]
+            except ssl.SSLWantWriteError:
+                self._writable.poll()
+            except ssl.SSLWantReadError:
+                self._readable.poll()
 
-    def _feed(self) -> None:
-        self._send_pending()
-        count = self._raw.recv_into(self._records)
-        if count:
-            self._incoming.write(self._records[:count])
-        else:
-            self._incoming.write_eof()
-
-    def _send_pending(self) -> None:
-        if self._outgoing.pending:
-            self._raw.sendall(self._outgoing.read())
+    def close(self) -> None:
+        """See `ByteStream`."""
+        self._tls.close()
 
 
 class Connection:
@@ -247,9 +276,27 @@ class Connection:
             buffer[:count] = self._ahead[:count]
             self._ahead = self._ahead[count:]
             return count
-        if self._stream is self.socket:
+        if self.is_plain:
             buffer = buffer[:_PLAIN_BYTES]
         return self._stream.recv_into(buffer)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether what the socket receives is what the other side said."""
+        return self._stream is self.socket
+
+    def read_into_pipe(self, pipe: int, count: int) -> int:
+        """Like `read_into`, of at most `count` bytes into an empty pipe; only without TLS."""
+        if self._ahead:
+            written = os.write(pipe, self._ahead[:count])
+            self._ahead = self._ahead[written:]
+            return written
+        try:
+            return os.splice(self.socket.fileno(), pipe, count)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOSYS):
+                raise
+        return os.write(pipe, self.socket.recv(min(count, _PIPE_HOLDS_BYTES)))
 
     def drain(self, head: Head) -> bool:
         """Reads a short body to its end, so that the connection can be used again."""
@@ -271,8 +318,9 @@ class Connection:
 
     def close(self) -> None:
         """Closes at once."""
-        with contextlib.suppress(OSError):
-            self.socket.close()
+        for end in (self._stream, self.socket):
+            with contextlib.suppress(OSError):
+                end.close()
 
     def _read_head(self) -> Head:
         raw = bytearray(self._ahead)
@@ -321,6 +369,7 @@ class HttpClient:
         self._tls = tls
         self._connect_seconds = connect_seconds
         self._lock = threading.Lock()
+        self._one_decrypts = threading.Lock()
         self._idle: dict[tuple[str, str, int], list[Connection]] = {}
 
     def connect(self, url: Url, interrupt: Interrupt, *, fresh: bool = False) -> Connection:
@@ -368,8 +417,9 @@ class HttpClient:
                 _tunnel(raw, url, credentials)
             stream: ByteStream = raw
             if url.scheme == "https":
-                stream = TlsStream(raw, self._tls_context(), url.host)
-            raw.settimeout(None)
+                stream = TlsStream(raw, self._tls_context(), url.host, self._one_decrypts)
+            else:
+                raw.settimeout(None)
             absolute = proxy is not None and url.scheme == "http"
             return Connection(raw, stream, absolute=absolute, proxy_field=credentials)
         except BaseException:

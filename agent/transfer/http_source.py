@@ -119,7 +119,8 @@ class HttpSource:
             except BaseException:
                 self._dispose(url, connection, head)
                 raise
-            return HttpRead(self, self._client, url, connection, head, skip, length, interrupt)
+            kind = PipedHttpRead if connection.is_plain and not skip else HttpRead
+            return kind(self, self._client, url, connection, head, skip, length, interrupt)
         raise AssertionError("the last round answers")
 
     def _where(self) -> _Place:
@@ -403,9 +404,10 @@ class HttpRead:
 
     def read_into(self, buffer: memoryview) -> int:
         """See `RangedRead`."""
+        read = self._connection.read_into
         while self._skip:
-            self._skip -= self._receive(buffer[: min(len(buffer), self._skip)])
-        count = self._receive(buffer[: self._left] if self._left < len(buffer) else buffer)
+            self._skip -= self._receive(read, buffer[: min(len(buffer), self._skip)])
+        count = self._receive(read, buffer[: self._left] if self._left < len(buffer) else buffer)
         self._left -= count
         return count
 
@@ -418,9 +420,9 @@ class HttpRead:
         else:
             self._connection.close()
 
-    def _receive(self, buffer: memoryview) -> int:
+    def _receive(self, read: Callable[..., int], *into: object) -> int:
         try:
-            count = self._connection.read_into(buffer)
+            count = read(*into)
         except OSError as error:
             self._interrupt.check()
             raise SourceFailure(
@@ -431,6 +433,16 @@ class HttpRead:
             raise SourceFailure(
                 Cause.UNAVAILABLE, f"{self._source.name} closed the connection too early"
             )
+        return count
+
+
+class PipedHttpRead(HttpRead):
+    """The body of an answer without TLS, which begins with the range."""
+
+    def read_into_pipe(self, pipe: int, count: int) -> int:
+        """See `PipedRead`."""
+        count = self._receive(self._connection.read_into_pipe, pipe, min(count, self._left))
+        self._left -= count
         return count
 
 

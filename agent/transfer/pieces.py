@@ -4,7 +4,7 @@ import random
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from agent.store import Partial
 from agent.transfer.interrupt import Interrupt
@@ -30,11 +30,17 @@ class Lease:
     interrupt: Interrupt = field(default_factory=Interrupt)
     stall_seconds: float | None = None
     failure: SourceFailure | None = None  # why the source did not give all
+    takes_pipes: ClassVar[bool] = True  # nobody has to see the bytes
 
     def take(self, data: memoryview, partial: Partial) -> None:
         """Puts the next bytes in their place. Raises `StoreError`."""
         partial.write(data, self.position, self.source.origin)
         self.position += len(data)
+
+    def take_from(self, pipe: int, count: int, partial: Partial) -> None:
+        """Like `take`, of the next `count` bytes of a pipe. Raises `StoreError`."""
+        partial.write_from(pipe, count, self.position, self.source.origin)
+        self.position += count
 
     def finish(self, partial: Partial) -> None:
         """Every byte has come. Raises `SourceFailure` when they are not the right ones."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from agent.store import Origin
 from agent.transfer.interrupt import Interrupt
@@ -31,6 +31,15 @@ class RangedRead(Protocol):
 
     def close(self) -> None:
         """Ends the read; what was not received stays with the source."""
+        ...
+
+
+@runtime_checkable
+class PipedRead(RangedRead, Protocol):
+    """A read whose bytes need not come into this process."""
+
+    def read_into_pipe(self, pipe: int, count: int) -> int:
+        """Like `read_into`, of at most `count` bytes into an empty pipe."""
         ...
 
 

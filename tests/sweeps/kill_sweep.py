@@ -29,9 +29,18 @@ from tests.fakes.http_source import FaultySource
 from tests.sweeps.download_once import WINDOW_BYTES, manifest
 
 _SOCKET_BYTES = 4 * (512 << 10)  # four connections, each with what nobody had read yet
-_CALLS = ("pwrite64", "write", "fdatasync", "fsync", "fallocate", "rename", "symlink", "unlink")
+_CALLS = (
+    "splice",
+    "pwrite64",
+    "write",
+    "fdatasync",
+    "fsync",
+    "fallocate",
+    "rename",
+    "symlink",
+    "unlink",
+)
 _ERRORS = (
-    ("pwrite64", "ENOSPC", "disk_full"),
     ("fallocate", "ENOSPC", "disk_full"),
     ("fdatasync", "EIO", "store_failed"),
     ("fsync", "EIO", "store_failed"),
@@ -115,15 +124,20 @@ class Sweep:
         """Part 3."""
         for call, error, code in _ERRORS:
             yield self._injected(call, f"error={error}:when=1", code)
-        yield self._injected("pwrite64", "error=ENOSPC:when=10+", "disk_full")
+        for first in ("1", "10"):  # a splice out of the socket that fails is tried again
+            yield self._injected("splice", f"error=ENOSPC:when={first}+", "disk_full")
+            yield self._injected("pwrite64", f"error=ENOSPC:when={first}+", "disk_full")
 
     def _injected(self, call: str, injection: str, code: str | None) -> Row:
         what = f"{call} {injection}"
+        injected = ["-e", f"inject={call}:{injection}"]
+        if call == "pwrite64":
+            injected += ["-e", "inject=splice:error=EINVAL"]  # as where it is not known
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             traced = subprocess.run(
-                ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}",
-                 "-e", f"inject={call}:{injection}", *self.command(folder)],
+                ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call},splice",
+                 *injected, *self.command(folder)],
                 capture_output=True, text=True, check=False,
             )  # fmt: skip
             problem = self.check_unfinished(folder)

@@ -69,19 +69,31 @@ def test_a_disk_that_fills_on_the_way_is_shown_and_waited_for(scene: Scene) -> N
     ]
 
 
+@pytest.mark.parametrize("spliced", [True, False])
 def test_a_write_that_finds_the_disk_full_is_done_again_when_there_is_room(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, spliced: bool
 ) -> None:
-    real = os.pwrite
+    real, real_splice = os.pwrite, os.splice
     left = [2 * MIB]
 
-    def pwrite(descriptor: int, data: memoryview, offset: int) -> int:
-        left[0] -= len(data)
+    def take(count: int) -> None:
+        left[0] -= count
         if left[0] < 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def pwrite(descriptor: int, data: memoryview, offset: int) -> int:
+        take(len(data))
         return real(descriptor, data, offset)
 
+    def splice(source: int, target: int, count: int, *, offset_dst: int | None = None) -> int:
+        if not spliced:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        if offset_dst is not None:
+            take(count)
+        return real_splice(source, target, count, offset_dst=offset_dst)
+
     monkeypatch.setattr(os, "pwrite", pwrite)
+    monkeypatch.setattr(os, "splice", splice)
     running = Running(transfer_on(scene, small_disk(scene.folder)))
     eventually(lambda: "disk_full" in running.transfer.progress().note)
     before = running.transfer.progress().received_bytes
