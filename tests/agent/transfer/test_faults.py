@@ -308,7 +308,7 @@ def test_the_wait_that_the_hub_asks_for_is_kept_and_shown(scene: Scene) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"Retry-After": formatdate(time.time() + 40, usegmt=True)},
+        {"Retry-After": formatdate(time.time() + 500, usegmt=True)},
         {"RateLimit": '"resolvers";r=0;t=40'},
     ],
     ids=["a date", "the Hub's own field"],
