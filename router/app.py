@@ -156,7 +156,7 @@ class Router:
         orders = Orders(store, models, nodes, plans, downloads, rollouts, book, _now)
         self._swarms = swarms = Swarms(time.monotonic, log.warning)
         key, kept = peer_key(config.data_dir), BlobFolder(config.data_dir / "bundles")
-        reader = PeerReader()
+        self._reader = reader = PeerReader()
         sources = Sources(store, plans, orders, presence, board, kept, reader, key, _now)
         self._bundles = bundles = Bundles(
             store, models, holdings, sources, kept, reader, self._watchers, _now
@@ -285,6 +285,7 @@ class Router:
         log.info("stopping")
         remove_ready_file(self._config.ready_file)
         self._catalog.close()
+        self._reader.close()
         if self._http is not None and self._serving is not None:
             self._http.should_exit = True
             await asyncio.gather(self._rpc.stop(_GRACE_SECONDS), self._serving)

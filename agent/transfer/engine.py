@@ -6,10 +6,20 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from agent.manifest import Manifest, ManifestFile
-from agent.store import BytesFrom, Claim, Digests, FileState, Found, Partial, Store, StoreError
+from agent.store import (
+    BytesFrom,
+    Claim,
+    Digests,
+    FileState,
+    Found,
+    Origin,
+    Partial,
+    Store,
+    StoreError,
+)
 from agent.transfer.blob import BlobDownload, Log
 from agent.transfer.errors import TransferError, TransferStopped
-from agent.transfer.http import HttpClient
+from agent.transfer.http import HttpClient, Proxies
 from agent.transfer.http_source import HttpSource
 from agent.transfer.interrupt import Interrupt, Interrupted
 from agent.transfer.options import TransferOptions
@@ -66,6 +76,8 @@ class Transfer:
         self._log = log
         self._swarm = swarm
         self._client = HttpClient(options.proxies, options.tls, options.connect_seconds)
+        # The router is a neighbour: a proxy for the internet is not the way to it.
+        self._near_client = HttpClient(Proxies(), None, options.connect_seconds)
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._keep_partial = True
@@ -108,6 +120,7 @@ class Transfer:
             raise
         finally:
             self._client.close()
+            self._near_client.close()
             sampling.set()
             sampler.join()
 
@@ -256,7 +269,13 @@ class Transfer:
             held = False
             try:
                 self._taken_over.setdefault(file.path, partial.taken_over_bytes)
-                http = HttpSource(self._client, resolve, size=file.size_bytes, sha256=file.sha256)
+                http = HttpSource(
+                    self._near_client if file.is_from_router else self._client,
+                    resolve,
+                    size=file.size_bytes,
+                    sha256=file.sha256,
+                    origin=Origin.ROUTER if file.is_from_router else Origin.HUB,
+                )
                 source = xet or http
                 if not is_last:
                     member = self._join(file, partial, source)
@@ -291,6 +310,7 @@ class Transfer:
         """How to learn the file's address, and the Xet source when it is offered and wanted."""
         if (
             file.sha256 is None
+            or file.is_from_router
             or file.path in self._without_xet
             or not self._options.xet.wants(file.size_bytes)
         ):

@@ -19,6 +19,8 @@ class Node:
         self.status = 206
         self.range = ""
         self.cut: int | None = None
+        self.hangs = threading.Event()  # after half of it, while set
+        self.over = threading.Event()
         node = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -30,6 +32,10 @@ class Node:
                 told = node.range or f"bytes {first}-{size - 1}/{size}"
                 self.send_header("Content-Range", told)
                 self.end_headers()
+                if node.hangs.is_set():
+                    self.wfile.write(CONTENT[first : len(CONTENT) // 2])
+                    node.over.wait(20)
+                    return
                 self.wfile.write(CONTENT[first:][: node.cut])
 
             def do_HEAD(self) -> None:
@@ -45,6 +51,7 @@ class Node:
         self.url = f"http://127.0.0.1:{self._server.server_port}/blobs/x?t"
 
     def close(self) -> None:
+        self.over.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -92,3 +99,17 @@ def test_whether_a_node_has_it_is_asked_at_the_first_address_that_can_be_reached
     node.status = 404
     assert not PeerReader().answers([node.url])
     assert not PeerReader().answers([NOWHERE])
+
+
+def test_closing_breaks_a_read_off(node: Node) -> None:
+    node.hangs.set()
+    reader = PeerReader()
+    coming = reader.read([node.url], 0, len(CONTENT))
+    next(coming)
+
+    reader.close()
+
+    with pytest.raises(OSError, match=r"early|broke|reset"):
+        list(coming)
+    with pytest.raises(OSError, match="stopping"):
+        list(reader.read([node.url], 0, len(CONTENT)))
