@@ -16,7 +16,7 @@ import argparse
 import sys
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -24,7 +24,7 @@ from random import Random
 from bench.plot import Bar, write_bars
 from bench.sim_links import Flow, Link, World
 from protos.pieces import piece_bytes, piece_count
-from router.domain.swarm import HUB, Fleet, Grant, Result, Swarm
+from router.domain.swarm import HUB, Fleet, Grant, Result, Swarm, Wanted
 
 CAPACITY = 6
 ROUTER_ROUND, PEER_ROUND, HUB_ROUND = 0.002, 0.001, 0.03
@@ -223,15 +223,13 @@ class Simulation:
         if not self._away and self._wakes.get(site) == self._world.now:
             self._decide(site, time.thread_time())
 
-    def _answer(self, about: tuple[int, object]) -> None:
+    def _answer(self, about: tuple[int, Wanted]) -> None:
         site, wanted = about
-        holder, pieces = wanted.holder_id, wanted.pieces  # type: ignore[attr-defined]
-        node = self._by_name[holder]
-        if self._away or not node.alive:
+        if self._away or not self._by_name[wanted.holder_id].alive:
             return
         started = time.thread_time()
-        digests = {piece: self._digest(piece) for piece in pieces}
-        self._swarms[site].take_digests(holder, digests, [], self._world.now)
+        digests = {piece: self._digest(piece) for piece in wanted.pieces}
+        self._swarms[site].take_digests(wanted.holder_id, digests, [], self._world.now)
         self._decide(site, started)
 
     def _digest(self, piece: int) -> bytes:
@@ -250,25 +248,23 @@ class Simulation:
         if holder is not None and not holder.alive:
             self._world.at(self._world.now + STALL, self._fail, (node, *key))
             return
-        self._transfer(node, grant.piece, grant.holder_id, granted=True)
+        self._transfer(node, grant.piece, grant.holder_id)
 
-    def _transfer(self, node: _Node, piece: int, holder_id: str, *, granted: bool) -> None:
+    def _transfer(self, node: _Node, piece: int, holder_id: str) -> None:
         size = min(self._length, self._of.size - piece * self._length)
         up = self._by_name[holder_id].up if holder_id else self._source
         cap = self._of.connection if holder_id == HUB else float("inf")
         flow = Flow(size, up, node.down, cap, lambda _: self._arrive(node, piece, holder_id))
         node.flows[piece, holder_id] = flow
-        flow.at = self._world.now
         self._world.start(flow)
 
     def _arrive(self, node: _Node, piece: int, holder_id: str) -> None:
-        flow = node.flows.pop((piece, holder_id))
+        del node.flows[piece, holder_id]
         if holder_id == HUB:
             self._source_bytes += min(self._length, self._of.size - piece * self._length)
         elif self._by_name[holder_id].lies:
             self._report(node, piece, Result.WRONG, holder_id)
             return
-        del flow
         node.have |= 1 << piece
         if node.have == self._full and node.done_at is None:
             node.done_at = self._world.now
@@ -309,7 +305,7 @@ class Simulation:
                 return
             piece = self._random.choice(rest)
             on_the_way.add(piece)
-            self._transfer(node, piece, HUB, granted=False)
+            self._transfer(node, piece, HUB)
 
     def _die(self, node: _Node) -> None:
         node.alive = False
@@ -406,8 +402,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _draw(outcomes: Sequence[Outcome]) -> None:
-    def bars(values: Sequence[tuple[str, float, str]]) -> list[Bar]:
-        return [Bar(name, value, value, value, note, True) for name, value, note in values]
+    def bars(value: Callable[[Outcome], float], note: Callable[[Outcome], str]) -> list[Bar]:
+        return [
+            Bar(each.scenario.name, value(each), value(each), value(each), note(each), True)
+            for each in outcomes
+        ]
 
     write_bars(
         PLOT,
@@ -415,19 +414,15 @@ def _draw(outcomes: Sequence[Outcome]) -> None:
         [
             (
                 "time until the last node is done, over the bound",
-                bars([(o.scenario.name, o.over_bound, f"{o.over_bound:.3f}") for o in outcomes]),
+                bars(lambda each: each.over_bound, lambda each: f"{each.over_bound:.3f}"),
             ),
             (
                 "bytes from the source, over the size (per site)",
-                bars(
-                    [(o.scenario.name, o.source_ratio, f"{o.source_ratio:.3f}") for o in outcomes]
-                ),
+                bars(lambda each: each.source_ratio, lambda each: f"{each.source_ratio:.3f}"),
             ),
             (
                 "µs of the scheduler for each piece granted",
-                bars(
-                    [(o.scenario.name, o.mean, f"{o.mean:.0f} (P99 {o.p99:.0f})") for o in outcomes]
-                ),
+                bars(lambda each: each.mean, lambda each: f"{each.mean:.0f}, P99 {each.p99:.0f}"),
             ),
         ],
     )

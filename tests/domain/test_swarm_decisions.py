@@ -238,7 +238,7 @@ def test_a_lease_ends_after_a_while() -> None:
     join(shared, "b")
     lease = only(shared.decide(0.0))
 
-    times = []
+    times: list[float] = []
     while not (again := shared.decide(times[-1] if times else 0.0)):
         wake = shared.wake_at()
         assert wake is not None

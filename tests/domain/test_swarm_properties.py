@@ -102,9 +102,9 @@ class Anything(RuleBasedStateMachine):
             self._decide()
             if self.open:
                 self._end(self.open[0], Result.GOT)
-            elif all(self.have[node] == FULL for node in self.members):
-                return
-            elif len(self.members) == 1 and self.swarm.is_alone(next(iter(self.members))):
+            elif all(
+                self.have[node] == FULL or self.swarm.is_alone(node) for node in self.members
+            ):
                 return
             else:
                 wake = self.swarm.wake_at()
@@ -117,11 +117,15 @@ class Anything(RuleBasedStateMachine):
         self._most = {
             node: sum(grant.node_id == node for grant in self.open) for node in self.members
         }
+        self._grant()
         for wanted in self.swarm.digests_wanted(self.now):
             have = self.have[wanted.holder_id]
             assert all(have >> piece & 1 for piece in wanted.pieces)
             told = {piece: digest(piece) for piece in wanted.pieces}
             self.swarm.take_digests(wanted.holder_id, told, [], self.now)
+            self._grant()
+
+    def _grant(self) -> None:
         for grant in self.swarm.decide(self.now):
             self._check(grant)
             self.open.append(grant)

@@ -1,22 +1,19 @@
 """The state of one swarm, and the steps that keep its parts in agreement."""
 
-import heapq
-from collections.abc import Callable
-from typing import Any
-
 from router.domain.swarm.asking import Asking
+from router.domain.swarm.burdens import Burdens
 from router.domain.swarm.digests import Digests
 from router.domain.swarm.fleet import Fleet
 from router.domain.swarm.line import Line
 from router.domain.swarm.members import Flight, Member
 from router.domain.swarm.pieces import Pieces
+from router.domain.swarm.supply import Supply
+from router.domain.swarm.timers import Timers
 from router.domain.swarm.values import Settings, bits
 
 # A piece that a node gave back, or a Hub that failed it, is left alone for so many seconds.
 _PUT_OFF = 30.0
 _HUB_REST, _LONGEST_HUB_REST = 1.0, 60.0
-# Pieces from the Hub that a member alone has: from so many on they count as equally many.
-_MOST_BURDEN = 4
 # Members that fetch so many pieces or more count as equally busy.
 _MOST_FETCHING = 16
 
@@ -56,11 +53,7 @@ class Board:
         self.stirred_takers = 0
         self.stirred_holders = 0
         self.stirred_pieces = 0
-        # Pieces that no holder is to send now: all send as much as they may, or it comes sooner
-        # another way.
-        self.exhausted = 0
-        # Those of them that are not because of one holder that can send again.
-        self._reopened: dict[int, int] = {}
+        self.supply = Supply()
         # Pieces on their way from the Hub, each with its leases.
         self.leased = 0
         self.leases: dict[int, list[Flight]] = {}
@@ -71,16 +64,11 @@ class Board:
         self.leased_out = 0
         # Members that the Hub has just failed.
         self.resting = 0
-        # When the first of the transfers of a piece is thought to be done.
-        self.coming: dict[int, float] = {}
+        # Pieces that are looked at again at a moment.
         self._looks: set[int] = set()
-        # How many pieces from the Hub a member has or fetches that nobody else has, as sets.
-        self.burdens = [0] * (_MOST_BURDEN + 1)
-        self._burden: dict[int, int] = {}
-        self._origin: dict[int, int] = {}
+        self.burdens = Burdens()
         self._sending: dict[int, set[Flight]] = {}
-        self._timers: list[tuple[float, int, Callable[[Any], None], Any]] = []
-        self._timer_count = 0
+        self.timers = Timers()
         self._attached: set[int] = set()
 
     # Who takes part
@@ -108,7 +96,7 @@ class Board:
         member = Member(slot, have, self.pieces.all & ~have)
         self.members[slot] = member
         self._members |= 1 << slot
-        self._set_burden(slot, 0)
+        self.burdens.add(slot)
         self.fetching[0] |= 1 << slot
         self.pieces.lack(member.lack, slot)
         self._add(slot, have, now)
@@ -141,10 +129,10 @@ class Board:
                 self.digests.distrust(slot)
         self.present |= 1 << slot
         self.have[slot] = have
+        self.asking.due = True
         if slot not in self._shunned:
             self.pieces.hold(have, slot)
             self.holder_free(slot)
-            self.asking.due = True
 
     def remove(self, slot: int) -> None:
         """A node takes part no more. What it was to fetch, and to send, is free."""
@@ -161,7 +149,7 @@ class Board:
             self.pieces.drop(have, slot)
         for flight in list(self._sending.get(slot, ())):
             self._abandon(flight)
-        self._reopened.pop(slot, None)
+        self.supply.gone(slot)
         self.asking.gone(slot)
         self.stirred_takers |= self._members
 
@@ -178,11 +166,7 @@ class Board:
         self.hungry &= ~bit
         self.resting &= ~bit
         self.fetching[0] &= ~bit
-        self._burden.pop(slot, None)
-        self.burdens = [those & ~bit for those in self.burdens]
-        for piece, origin in list(self._origin.items()):
-            if origin == slot or not self.pieces.lackers[piece]:
-                self._unburden(piece)
+        self.burdens.remove(slot, self.pieces.lackers)
         self.stirred_takers |= self._members
 
     def close(self) -> None:
@@ -238,8 +222,9 @@ class Board:
         chosen = self.asking.choose(needed, vouchers, now)
         if self.asking.unanswered != unanswered:
             self.stirred_takers |= self.hungry
+            self.timers.wake(now)
         if chosen:
-            self.at(now + self.settings.digest_patience, self.asking.overdue)
+            self.timers.at(now + self.settings.digest_patience, self.asking.overdue)
         return chosen
 
     def _vouchers(self) -> list[tuple[int, int]]:
@@ -263,19 +248,14 @@ class Board:
         if member.lack & bit:
             member.lack &= ~bit
             self.pieces.unlack(bit, member.slot)
-        self.coming.pop(piece, None)
+        self.supply.expect_no_more(piece)
         if leased:
             member.hub_failures = 0
         if member.slot in self._shunned:
             return
         self.pieces.hold(bit, member.slot)
-        count = self.pieces.count(piece)
-        if count == 1 and leased and piece not in self._origin:
-            self._origin[piece] = member.slot
-            self._set_burden(member.slot, 1)
-        elif count == 2 and piece in self._origin:
-            self._unburden(piece)
-        self._open(bit)
+        self.burdens.arrived(piece, member.slot, self.pieces.count(piece), leased=leased)
+        self.supply.open(bit)
         self.stirred_holders |= 1 << member.slot
         if not self.digests.known & bit:
             self.asking.due = True
@@ -306,7 +286,7 @@ class Board:
         if member.lack & bit:
             member.lack &= ~bit
             self.pieces.unlack(bit, member.slot)
-            self.at(now + _PUT_OFF, self._want_again, (member, piece))
+            self.timers.at(now + _PUT_OFF, self._want_again, (member, piece))
 
     def _want_again(self, which: tuple[Member, int]) -> None:
         member, piece = which
@@ -319,13 +299,15 @@ class Board:
             member.lack |= bit
             self.pieces.lack(bit, member.slot)
             self.weigh(member)
+            if not self.digests.known & bit:
+                self.asking.due = True
 
     def rest_from_hub(self, member: Member, now: float) -> None:
         """The Hub failed a member: it gets no lease for a while, longer each time in a row."""
         rest = min(_HUB_REST * 2**member.hub_failures, _LONGEST_HUB_REST)
         member.hub_failures = min(member.hub_failures + 1, 10)
         self.resting |= 1 << member.slot
-        self.at(now + rest, self._rested, member)
+        self.timers.at(now + rest, self._rested, member)
 
     def _rested(self, member: Member) -> None:
         if self.members.get(member.slot) is member:
@@ -364,21 +346,18 @@ class Board:
             member.leases += 1
             if member.leases >= max(member.capacity - settings.reserved, 1):
                 self.leased_out |= 1 << member.slot
-            self._set_burden(member.slot, 1)
-            self.at(now + self.line.expires_after, self._expire, flight)
-            self.at(now + self.line.doubles_after, self.nothing)
+            self.burdens.change(member.slot, 1)
+            self.timers.at(now + self.line.expires_after, self._expire, flight)
+            self.timers.wake(now + self.line.doubles_after, flight)
         else:
             span = self.fleet.span(holder, self.piece_bytes)
             self.fleet.began(holder)
             digest = self.digests.of(piece)
             flight = Flight(member.slot, piece, holder, digest, now, self.fleet.sends(holder))
             self._sending.setdefault(holder, set()).add(flight)
-            done = now + span
-            known = self.coming.get(piece)
-            if known is None or known <= now or done < known:
-                self.coming[piece] = done
-            patience = max(settings.peer_floor, settings.peer_factor * span)
-            self.at(now + patience, self._expire, flight)
+            self.supply.expect(piece, now + span, now)
+            flight.patience = max(settings.peer_floor, settings.peer_factor * span)
+            self.timers.at(now + flight.patience, self._expire, flight)
         self._move(member, 1)
         member.flights[piece, holder] = flight
         if len(member.flights) >= member.capacity or not member.lack:
@@ -424,7 +403,7 @@ class Board:
             self.lease_count -= 1
             self.members[flight.taker].leases -= 1
             self.leased_out &= ~(1 << flight.taker)
-            self._set_burden(flight.taker, -1)
+            self.burdens.change(flight.taker, -1)
             if not rest:
                 del self.leases[flight.piece]
                 self.leased &= ~(1 << flight.piece)
@@ -442,19 +421,18 @@ class Board:
     def _expire(self, flight: Flight) -> None:
         if flight.active and not flight.ended:
             if flight.holder != -1:
-                patience = self.settings.peer_floor
-                self.fleet.crawls(flight.holder, self.piece_bytes, patience)
+                self.fleet.crawls(flight.holder, self.piece_bytes, flight.patience)
             self._abandon(flight)
 
     def look_again(self, piece: int, when: float) -> None:
         """A piece was not granted because it comes sooner another way: if it does not, it is."""
         if piece not in self._looks:
             self._looks.add(piece)
-            self.at(when, self._look, piece)
+            self.timers.at(when, self._look, piece)
 
     def look_after(self, member: Member, when: float) -> None:
         """A member is to be looked at again at a moment."""
-        self.at(when, self._look_after, member)
+        self.timers.at(when, self._look_after, member)
 
     def _look_after(self, member: Member) -> None:
         if self.members.get(member.slot) is member:
@@ -465,12 +443,12 @@ class Board:
         self._stir(1 << piece)
 
     def _stir(self, pieces: int) -> None:
-        self._open(pieces)
+        self.supply.open(pieces)
         self.stirred_pieces |= pieces
 
     def _comes_not(self, piece: int) -> None:
         """A transfer that others may have waited for ends without the piece."""
-        if self.coming.pop(piece, None) is not None:
+        if self.supply.expect_no_more(piece):
             self._stir(1 << piece)
 
     def weigh(self, member: Member) -> None:
@@ -481,65 +459,19 @@ class Board:
         else:
             self.hungry &= ~(1 << member.slot)
 
-    def _set_burden(self, slot: int, change: int) -> None:
-        before = self._burden.get(slot, 0)
-        after = before + change
-        self._burden[slot] = after
-        self.burdens[min(before, _MOST_BURDEN)] &= ~(1 << slot)
-        self.burdens[min(after, _MOST_BURDEN)] |= 1 << slot
-
-    def _unburden(self, piece: int) -> None:
-        origin = self._origin.pop(piece)
-        if origin in self._burden:
-            self._set_burden(origin, -1)
-
     # What the fleet tells
 
     def holder_free(self, slot: int) -> None:
         """The holder can send again."""
         self.stirred_holders |= 1 << slot
-        have = self.have.get(slot, 0)
-        opened = self.exhausted & have
-        self._open(have)
-        if opened:
-            self._reopened[slot] = opened
+        self.supply.free(slot, self.have.get(slot, 0))
 
     def holder_full(self, slot: int) -> None:
         """The holder sends as much as it may."""
         if slot not in self._shunned:
-            self.exhausted |= self.have.get(slot, 0) & self.pieces.held_once
-            self.exhausted |= self._reopened.pop(slot, 0)
-
-    def _open(self, pieces: int) -> None:
-        self.exhausted &= ~pieces
-        for slot in self._reopened:
-            self._reopened[slot] &= ~pieces
+            self.supply.full(slot, self.have.get(slot, 0) & self.pieces.held_once)
 
     def pair_open(self, taker: int, holder: int) -> None:
         """The taker may try the holder again."""
         if self.present >> holder & 1:
             self.stirred_takers |= 1 << taker
-
-    # Time
-
-    def at(self, when: float, what: Callable[[Any], None], about: Any = None) -> None:
-        """Has something done at a moment; it is given `about`, or the moment when there is none."""
-        self._timer_count += 1
-        heapq.heappush(self._timers, (when, self._timer_count, what, about))
-
-    def nothing(self, now: float) -> None:
-        """A moment at which `Granting` may find more, though nothing has happened."""
-
-    def advance(self, now: float) -> None:
-        """Does what is due."""
-        timers = self._timers
-        while timers and timers[0][0] <= now:
-            _, _, what, about = heapq.heappop(timers)
-            what(now if about is None else about)
-
-    def wake_at(self) -> float | None:
-        """When something is due next."""
-        timers = self._timers
-        while timers and isinstance(timers[0][3], Flight) and timers[0][3].ended:
-            heapq.heappop(timers)
-        return timers[0][0] if timers else None

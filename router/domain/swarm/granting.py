@@ -32,7 +32,7 @@ class Granting:
         """All that can be granted now."""
         board = self._board
         board.fleet.advance(now)
-        board.advance(now)
+        board.timers.advance(now)
         self._grants = []
         if len(board.members) > 1 or not board.is_alone(next(iter(board.members), None)):
             self._lease(now)
@@ -74,12 +74,12 @@ class Granting:
                 tries -= 1
             need &= ~(1 << piece)
         if need and tries and board.lease_count < board.line.leases:
-            board.at(board.line.next_at, board.nothing)
+            board.timers.wake(board.line.next_at)
 
     def _least_burdened(self, takers: int) -> int:
         board = self._board
         takers = takers & ~board.fleet.slow or takers
-        for burdened in board.burdens:
+        for burdened in board.burdens.members:
             takers = takers & burdened or takers
             if takers & burdened:
                 break
@@ -110,7 +110,7 @@ class Granting:
             for piece in bits(member.lack & ~board.pieces.unheld & ~board.leased):
                 if board.lease_count >= board.line.leases or not member.is_hungry:
                     break
-                coming = board.coming.get(piece, now) > now or (piece, -1) in member.flights
+                coming = board.supply.coming(piece) > now or (piece, -1) in member.flights
                 if not board.pieces.holders[piece] & ~cut and not coming:
                     self._grant(member, piece, -1, now)
             member.next_look = now + _LOOK_EVERY
@@ -126,7 +126,7 @@ class Granting:
     def _take(self, member: Member, now: float) -> bool:
         """Grants a member the rarest piece that it can have from a holder now."""
         board = self._board
-        wanted = member.lack & board.digests.known & ~board.exhausted & ~board.pieces.unheld
+        wanted = member.lack & board.digests.known & ~board.supply.exhausted & ~board.pieces.unheld
         for piece in self._in_order(wanted):
             holder = self._choose(member, piece, now)
             if holder >= 0:
@@ -142,7 +142,7 @@ class Granting:
         holder = board.fleet.best(holders & ~barred)
         if holder < 0:
             if not holders & barred:
-                board.exhausted |= 1 << piece
+                board.supply.exhausted |= 1 << piece
             return -1
         return -1 if self._comes_sooner(piece, holder, barred, now) else holder
 
@@ -152,7 +152,7 @@ class Granting:
         if not board.digests.known >> piece & 1:
             return
         takers = board.pieces.lackers[piece] & board.hungry
-        while takers and not board.exhausted >> piece & 1:
+        while takers and not board.supply.exhausted >> piece & 1:
             taker = self._best_taker(takers)
             holder = self._choose(board.members[taker], piece, now)
             if holder >= 0:
@@ -177,7 +177,7 @@ class Granting:
         while fleet.is_free(slot):
             hungry = board.hungry & ~fleet.cut_of_holder(slot) & ~(1 << slot)
             offered = board.have[slot] & pieces.live & board.digests.known
-            offered &= ~(pieces.unheld | board.exhausted)
+            offered &= ~(pieces.unheld | board.supply.exhausted)
             if not hungry or not offered:
                 return
             if hungry.bit_count() < offered.bit_count():
@@ -230,13 +230,13 @@ class Granting:
         board, fleet = self._board, self._board.fleet
         usual = board.piece_bytes / fleet.usual_speed
         span = fleet.span(holder, board.piece_bytes)
-        when = board.coming.get(piece, 0.0)
+        when = board.supply.coming(piece)
         if when <= now or when - now + usual >= _SOONER * span:
             fast = board.pieces.holders[piece] & ~(fleet.slow | fleet.resting | barred)
             if not fleet.slow >> holder & 1 or not fast or usual * _BUSY >= span:
                 return False
             when = now + usual * _BUSY
-        board.exhausted |= 1 << piece
+        board.supply.exhausted |= 1 << piece
         board.look_again(piece, when)
         return True
 

@@ -4,7 +4,17 @@
 class Flight:
     """One piece on its way to a taker; `holder` is -1 for the Hub."""
 
-    __slots__ = ("active", "beside", "digest", "ended", "holder", "piece", "started", "taker")
+    __slots__ = (
+        "active",
+        "beside",
+        "digest",
+        "ended",
+        "holder",
+        "patience",
+        "piece",
+        "started",
+        "taker",
+    )
 
     def __init__(
         self, taker: int, piece: int, holder: int, digest: bytes, started: float, beside: int
@@ -17,6 +27,8 @@ class Flight:
         self.started = started
         # Sends of the holder at the start, this one counted.
         self.beside = beside
+        # Seconds after which it is given up.
+        self.patience = 0.0
         # Not given up: the piece is given to nobody else meanwhile.
         self.active = True
         # The outcome is known, or nobody will tell it.

@@ -156,7 +156,7 @@ class Swarm:
     def wake_at(self) -> float | None:
         """When `decide` may find something new though nothing has happened; None: never."""
         times = [
-            time for time in (self._board.wake_at(), self._fleet.wake_at()) if time is not None
+            time for time in (self._board.timers.next(), self._fleet.wake_at()) if time is not None
         ]
         return min(times, default=None)
 
