@@ -29,7 +29,8 @@ class Session:
         self.hello = hello
         self.events: list[agent_pb2.ConnectRequest] = []  # everything after Hello, in order
         self.ended = asyncio.Event()
-        self._seen = {"report": 0, "inventory": 0, "file_url_request": 0}
+        kinds = ("report", "inventory", "file_url_request", "piece_news", "piece_digests")
+        self._seen = dict.fromkeys(kinds, 0)
         self._arrived = asyncio.Condition()
         self._commands: asyncio.Queue[agent_pb2.ConnectResponse | None] = asyncio.Queue()
         self._revision = 0
@@ -96,6 +97,23 @@ class Session:
     async def file_url_request(self) -> agent_pb2.FileUrlRequest:
         """The next question for a URL."""
         return (await self._next("file_url_request", lambda event: True)).file_url_request
+
+    async def piece_news(
+        self, wanted: Callable[[agent_pb2.PieceNews], object] = lambda news: True
+    ) -> agent_pb2.PieceNews:
+        """The next news of pieces that are as wanted."""
+        return (
+            await self._next("piece_news", lambda event: bool(wanted(event.piece_news)))
+        ).piece_news
+
+    async def piece_digests(self) -> agent_pb2.PieceDigests:
+        """The next answer to a question for digests."""
+        return (await self._next("piece_digests", lambda event: True)).piece_digests
+
+    def grant(self, sha256: str, *grants: agent_pb2.PieceGrant, alone: bool = False) -> None:
+        """Says which pieces of a file to fetch, or that nobody shares it."""
+        message = agent_pb2.PieceGrants(sha256=sha256, grants=grants, alone=alone)
+        self.send(agent_pb2.ConnectResponse(piece_grants=message))
 
     async def _next(
         self, kind: str, wanted: Callable[[agent_pb2.ConnectRequest], bool]

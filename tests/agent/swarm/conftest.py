@@ -19,7 +19,7 @@ from agent.transfer import RateLimit, SourceUrl, Transfer
 from protos import pieces
 from protos.llmrouter.v1 import agent_pb2
 from tests.agent.transfer.conftest import MIB, QUICK, Scene, SilentLog, manifest_of
-from tests.fakes.http_source import FaultySource
+from tests.fakes.http_source import Answer, Asked, Ending, FaultySource, Rule
 
 KEY = b"the fleet's secret of 32 bytes.."
 PIECE = pieces.SMALLEST_PIECE_BYTES
@@ -40,6 +40,17 @@ def digest_of(content: bytes, piece: int) -> bytes:
     return blake3(content[start:end]).digest()
 
 
+def silent_after(source: FaultySource, count: int) -> Rule:
+    """The rule of a source that sends so many bytes of each range, and then nothing."""
+
+    def rule(asked: Asked) -> Answer:
+        right = source.right(asked)
+        fields = {**right.fields, "Content-Length": str(len(right.body))}
+        return Answer(206, fields, right.body[:count], Ending.SILENCE)
+
+    return rule
+
+
 class Plan:
     """Answers every news with the grants that are due, as a router would that knows all.
 
@@ -52,6 +63,7 @@ class Plan:
         self.addresses = addresses
         self.ways: dict[int, list[str]] = {piece: [HUB] for piece in range(PIECES)}
         self.digests = {piece: digest_of(content, piece) for piece in range(PIECES)}
+        self.withheld: set[int] = set()  # granted to nobody
         self.alone = False
         self.silent = False
         self._had: set[int] = set()
@@ -85,7 +97,7 @@ class Plan:
             return None
         if self.alone:
             return agent_pb2.PieceGrants(sha256=news.sha256, alone=True)
-        due = [n for n in range(PIECES) if n not in self._had | self._granted]
+        due = [n for n in range(PIECES) if n not in self._had | self._granted | self.withheld]
         due = due[: max(0, news.capacity - len(self._granted))]
         self._granted.update(due)
         if not due and not news.HasField("join"):
@@ -117,6 +129,16 @@ class ScriptedRouter:
                 for news in self.news
                 for outcome in news.outcomes
             ]
+
+    def told(self) -> list[tuple[int, int, str]]:
+        """The outcomes, with those that are on their way at this moment."""
+
+        async def settle() -> None:
+            for _ in range(20):
+                await asyncio.sleep(0)
+
+        asyncio.run_coroutine_threadsafe(settle(), self.loop).result(20)
+        return self.outcomes
 
     @property
     def joins(self) -> list[agent_pb2.SwarmJoin]:
@@ -152,12 +174,15 @@ class ScriptedRouter:
 
     def close(self) -> None:
         """Ends the loop."""
+        self.vanish()
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(20)
 
     def _begin(self) -> None:
         assert self.desk is not None
         outbox = Outbox()
+        if self._writing is not None:
+            self._writing.cancel()
         self.desk.begin(outbox)
         self._writing = self.loop.create_task(self._read(outbox))
 

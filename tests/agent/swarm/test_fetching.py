@@ -4,7 +4,6 @@ import pytest
 
 from agent.store import BytesFrom
 from agent.transfer import TransferError
-from protos import pieces
 from protos.llmrouter.v1 import agent_pb2
 from tests.agent.swarm.conftest import (
     FAILED,
@@ -18,8 +17,9 @@ from tests.agent.swarm.conftest import (
     WRONG,
     Fleet,
     digest_of,
+    silent_after,
 )
-from tests.agent.transfer.conftest import KIB, Running
+from tests.agent.transfer.conftest import KIB, MIB, Running
 from tests.fakes.http_source import Answer, Asked, Ending, once
 from tests.support import eventually
 
@@ -32,7 +32,7 @@ def test_pieces_come_from_a_node_and_from_the_hub_as_granted(fleet: Fleet) -> No
     assert Running(fleet.transfer()).wait() is None
 
     fleet.assert_whole()
-    assert sorted(fleet.router.outcomes) == [
+    assert sorted(fleet.router.told()) == [
         (0, GOT, "boreas"),
         (1, GOT, HUB),
         *((piece, GOT, "boreas") for piece in range(2, PIECES)),
@@ -58,6 +58,7 @@ def test_pieces_of_the_hub_are_reported_with_their_digest_and_how_long_they_took
 ) -> None:
     assert Running(fleet.transfer()).wait() is None
 
+    fleet.router.told()
     told = {
         outcome.piece: (outcome.digest, outcome.elapsed.ToNanoseconds() > 0)
         for news in fleet.router.news
@@ -102,7 +103,7 @@ def test_wrong_bytes_cost_one_piece_and_are_never_counted(fleet: Fleet, fault: s
     assert Running(transfer).wait() is None
 
     fleet.assert_whole()
-    assert [outcome for outcome in fleet.router.outcomes if outcome[0] == 2] == [
+    assert [outcome for outcome in fleet.router.told() if outcome[0] == 2] == [
         (2, WRONG, "liar"),
         (2, GOT, HUB),
     ]
@@ -137,7 +138,7 @@ def test_a_node_that_refuses_holds_up_nothing(fleet: Fleet, answer: Answer) -> N
     assert Running(fleet.transfer(backoff_seconds=600.0)).wait() is None
 
     fleet.assert_whole()
-    told = fleet.router.outcomes
+    told = fleet.router.told()
     assert {outcome for outcome in told if outcome[1] != GOT} == {
         (piece, FAILED, "shut") for piece in range(PIECES)
     }
@@ -161,7 +162,7 @@ def test_a_node_that_breaks_off_or_falls_silent_is_left(fleet: Fleet, ending: En
     assert Running(fleet.transfer(stall_seconds=600.0)).wait() is None
 
     fleet.assert_whole()
-    assert (0, FAILED, "weak") in fleet.router.outcomes
+    assert (0, FAILED, "weak") in fleet.router.told()
     assert len(peer.asked) == 1
 
 
@@ -173,7 +174,7 @@ def test_a_node_that_nobody_finds_is_told_as_unreachable(fleet: Fleet) -> None:
     assert Running(fleet.transfer(backoff_seconds=600.0)).wait() is None
 
     fleet.assert_whole()
-    assert {(p, UNREACHABLE, "gone") for p in range(PIECES)} < set(fleet.router.outcomes)
+    assert {(p, UNREACHABLE, "gone") for p in range(PIECES)} < set(fleet.router.told())
 
 
 def test_the_address_that_works_is_found_and_remembered(fleet: Fleet) -> None:
@@ -190,7 +191,7 @@ def test_the_address_that_works_is_found_and_remembered(fleet: Fleet) -> None:
 
     fleet.assert_whole()
     assert len(stranger.asked) == 1
-    assert {outcome[1:] for outcome in fleet.router.outcomes} == {(GOT, "boreas")}
+    assert {outcome[1:] for outcome in fleet.router.told()} == {(GOT, "boreas")}
 
 
 def test_no_proxy_stands_between_nodes(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,21 +211,14 @@ def test_while_other_nodes_help_a_hub_that_refuses_ends_nothing(fleet: Fleet) ->
     fleet.peer("boreas")
     fleet.hub.rule = lambda asked: refusal(404)
     fleet.plan.by("boreas")
-    fleet.plan.ways[0] = [HUB, HUB, HUB, "boreas"]
-    hold = fleet.faulty("slow")
-    held = []
-
-    def rule(asked: Asked) -> Answer:
-        held.append(asked)
-        return Answer(206, {**hold.right(asked).fields, "Content-Length": "1"}, b"", Ending.SILENCE)
-
-    hold.rule = rule
+    fleet.plan.ways[0] = [HUB, HUB, "boreas"]
+    fleet.faulty("slow").rule = lambda asked: refusal(503)
     fleet.plan.ways[4] = ["slow", "boreas"]
 
     assert Running(fleet.transfer()).wait() is None
 
     fleet.assert_whole()
-    assert (0, FAILED, HUB) in fleet.router.outcomes
+    assert (0, FAILED, HUB) in fleet.router.told()
 
 
 def test_a_hub_that_refuses_ends_the_transfer_when_nobody_helps(fleet: Fleet) -> None:
@@ -238,21 +232,12 @@ def test_a_hub_that_refuses_ends_the_transfer_when_nobody_helps(fleet: Fleet) ->
 
 
 def test_a_piece_that_was_partly_there_is_completed(fleet: Fleet) -> None:
-    fleet.router.plan.silent = True
-    fleet.open_desk(answer=0.0)
-    fleet.router.connect()
-    fleet.hub.rule = once(
-        lambda asked: Answer(
-            206,
-            {**fleet.hub.right(asked).fields, "Content-Length": str(asked.end - asked.start)},
-            fleet.hub.right(asked).body[:MIBS],
-            Ending.SILENCE,
-        )
-    )
+    fleet.plan.alone = True
+    fleet.hub.rule = once(silent_after(fleet.hub, MIB))
     first = Running(fleet.transfer(connections=1, max_connections=1, stall_seconds=600.0))
-    eventually(lambda: first.transfer.progress().received_bytes == MIBS)
+    eventually(lambda: first.transfer.progress().received_bytes == MIB)
     first.stop()
-    fleet.plan.silent = False
+    fleet.plan.alone = False
     fleet.peer("boreas")
     fleet.plan.by("boreas")
     fleet.plan.ways[4] = [HUB]
@@ -261,22 +246,13 @@ def test_a_piece_that_was_partly_there_is_completed(fleet: Fleet) -> None:
     assert Running(second).wait() is None
 
     fleet.assert_whole()
-    assert second.progress().bytes_from.hub in (MIBS + pieces.piece_span(4, SIZE)[1] % PIECE, PIECE)
-    assert set(fleet.router.outcomes) >= {(piece, GOT, "boreas") for piece in range(1, 4)}
-
-
-MIBS = 1 << 20
+    assert second.progress().bytes_from.hub == 2 * MIB
+    assert set(fleet.router.told()) >= {(piece, GOT, "boreas") for piece in range(1, 4)}
 
 
 def test_a_second_way_wins_when_the_first_takes_too_long(fleet: Fleet) -> None:
     slow = fleet.faulty("slow")
-
-    def rule(asked: Asked) -> Answer:
-        right = slow.right(asked)
-        fields = {**right.fields, "Content-Length": str(len(right.body))}
-        return Answer(206, fields, right.body[:KIB], Ending.SILENCE)
-
-    slow.rule = rule
+    slow.rule = silent_after(slow, KIB)
     fleet.open_desk(stall=600.0)
     fleet.router.connect()
     fleet.peer("boreas")
@@ -292,13 +268,13 @@ def test_a_second_way_wins_when_the_first_takes_too_long(fleet: Fleet) -> None:
     assert running.wait() is None
     fleet.assert_whole()
     fleet.router.wait(lambda: (3, RETURNED, "slow") in fleet.router.outcomes)
-    assert (3, GOT, "boreas") in fleet.router.outcomes
+    assert (3, GOT, "boreas") in fleet.router.told()
 
 
 def test_what_a_node_has_already_is_given_back(fleet: Fleet) -> None:
     fleet.plan.ways[4] = ["slow"]
     slow = fleet.faulty("slow")
-    slow.rule = lambda asked: Answer(206, slow.right(asked).fields, b"", Ending.SILENCE)
+    slow.rule = silent_after(slow, 0)
     fleet.open_desk(stall=600.0)
     fleet.router.connect()
     running = Running(fleet.transfer())
@@ -332,7 +308,7 @@ def test_grants_of_an_unknown_file_are_given_back(fleet: Fleet) -> None:
 def test_a_grant_that_means_nothing_is_given_back(
     fleet: Fleet, grant: agent_pb2.PieceGrant
 ) -> None:
-    fleet.hub.rule = lambda asked: Answer(206, fleet.hub.right(asked).fields, b"", Ending.SILENCE)
+    fleet.hub.rule = silent_after(fleet.hub, 0)
     running = Running(fleet.transfer())
     fleet.hub.wait_for_requests(1)
 
