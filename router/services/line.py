@@ -280,9 +280,10 @@ class Line:
         kept = 0
         claims = []
         for node_id, member in members.items():
-            member.older = [one for one in member.older if one[1] > now - _OBEYED_SECONDS]
-            if not member.online and member.known and member.share is not None:
-                kept += member.share
+            if member.online:
+                member.older = [one for one in member.older if one[1] > now - _OBEYED_SECONDS]
+            if not member.online and member.known and math.isfinite(member.held()):
+                kept += int(member.held())
             else:
                 claims.append(member.claim(node_id, now))
         left = max(1, limit - kept)

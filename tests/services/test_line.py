@@ -233,6 +233,25 @@ def test_a_node_that_went_away_keeps_its_share_for_a_lease(limited: World) -> No
     assert here.share >= 0.99 * LIMIT
 
 
+def test_a_node_that_went_before_it_heard_of_a_smaller_share_keeps_the_larger(
+    limited: World,
+) -> None:
+    gone, here = Fetcher(limited, "node-1"), Fetcher(limited, "node-2")
+    gone.begin()
+    pass_by(limited, gone)
+
+    here.begin()
+    limited.line.divide()
+    limited.sessions.close(gone.session)
+    pass_by(limited, here, rounds=20)
+    meanwhile = here.share
+    limited.clock.pass_by(LEASE_SECONDS)
+    pass_by(limited, here)
+
+    assert meanwhile <= 0.03 * LIMIT
+    assert here.share >= 0.99 * LIMIT
+
+
 def test_after_a_restart_those_that_fetched_before_keep_their_part_for_a_lease(
     limited: World,
 ) -> None:
