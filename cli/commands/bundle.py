@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 import grpc
+from blake3 import blake3
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -110,7 +111,7 @@ def _receive(
     session: Session, request: registration_pb2.ExportModelsRequest, part: Path
 ) -> tuple[registration_pb2.BundleHead, str]:
     """Writes a bundle, durably; its head and its SHA-256. Raises `Failure`, `OSError`."""
-    digest = hashlib.sha256()
+    digest, received = hashlib.sha256(), blake3()
     head = end = None
     written = 0
     answers = session.router.stream(request, registration_pb2.ExportModelsResponse, _READ_AHEAD)
@@ -130,6 +131,7 @@ def _receive(
                 elif head is not None:
                     content.write(answer.data)
                     digest.update(answer.data)
+                    received.update(answer.data)
                     written += len(answer.data)
                     shown.show(written)
             if head is not None:
@@ -139,9 +141,9 @@ def _receive(
         raise failures.from_rpc(error, session.router.address) from error
     if head is None or end is None or written != head.size_bytes:
         raise Failure("the router sent less than a whole bundle", ExitCode.FAILED, "run it again")
-    if digest.hexdigest() != end.sha256:
+    if received.digest() != end.digest:
         raise Failure("the bundle was damaged on its way here", ExitCode.FAILED, "run it again")
-    return head, end.sha256
+    return head, digest.hexdigest()
 
 
 def _send(session: Session, content: Any, size: int) -> registration_pb2.ImportModelsResponse:

@@ -1,10 +1,11 @@
 """Offline bundles over gRPC: a file's bytes, one message after another."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
+
+from blake3 import blake3
 
 from protos.llmrouter.v1 import registration_pb2 as registration
 from router.domain.errors import TooManyStreams
@@ -37,7 +38,7 @@ class BundleStreams:
                 size_bytes=export.size_bytes, models=map(_model, export.models)
             )
             yield registration.ExportModelsResponse(head=head)
-            digest = hashlib.sha256()
+            digest = blake3()
 
             def step() -> bytes | None:
                 data = next(export.chunks, None)
@@ -50,7 +51,7 @@ class BundleStreams:
                     yield registration.ExportModelsResponse(data=data)
             finally:
                 export.close()
-            end = registration.BundleEnd(sha256=digest.hexdigest())
+            end = registration.BundleEnd(digest=digest.digest())
             yield registration.ExportModelsResponse(end=end)
 
     async def take_in(

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from blake3 import blake3
 
 from protos.llmrouter.v1 import registration_pb2 as pb
 from protos.llmrouter.v1 import registration_pb2_grpc
@@ -29,8 +30,7 @@ def data(content: bytes) -> pb.ExportModelsResponse:
 
 
 def end(content: bytes = CONTENT) -> pb.ExportModelsResponse:
-    sha256 = hashlib.sha256(content).hexdigest()
-    return pb.ExportModelsResponse(end=pb.BundleEnd(sha256=sha256))
+    return pb.ExportModelsResponse(end=pb.BundleEnd(digest=blake3(content).digest()))
 
 
 class Bundles(registration_pb2_grpc.RegistrationServiceServicer):
