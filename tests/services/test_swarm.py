@@ -378,7 +378,7 @@ def test_a_holder_of_wrong_bytes_is_named_once_and_left_alone(site: Site) -> Non
     b.failed(first.piece, "liar", Result.WRONG)
 
     assert [fields["node_id"] for _, fields in site.warnings] == ["liar"]
-    assert site.warnings[0][1]["sha256"] == SHA
+    assert site.warnings[0][1]["file"] == "m.gguf"
     assert site.swarms.counts().wrong_pieces == 1
     assert b.alone() is True
     Node(site, "c").join()

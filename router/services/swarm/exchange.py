@@ -3,6 +3,7 @@
 from protos import pieces
 from router.domain.swarm import Fleet, Swarm
 from router.services.swarm.peer import Peer
+from router.services.swarm.words import WantedFile
 
 
 class Member:
@@ -22,13 +23,15 @@ class Member:
 class Exchange:
     """Lasts as long as somebody fetches the file."""
 
-    def __init__(self, sha256: str, site: str, size: int, fleet: Fleet) -> None:
+    def __init__(self, sha256: str, site: str, file: WantedFile, fleet: Fleet) -> None:
         self.key = (sha256, site)
         self.sha256 = sha256
         self.site = site
-        self.size = size
-        self.piece_bytes = pieces.piece_bytes(size)
-        self.count = pieces.piece_count(size)
+        # Its path is for people: as the first who fetched it calls it.
+        self.file = file
+        self.size = file.size_bytes
+        self.piece_bytes = pieces.piece_bytes(self.size)
+        self.count = pieces.piece_count(self.size)
         self.swarm = Swarm(self.count, self.piece_bytes, fleet)
         self.members: dict[str, Member] = {}
         # Who came or went since the nodes were told whether they are alone.

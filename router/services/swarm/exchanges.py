@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from router.domain.swarm import HUB, Accusation, Fleet, Grant, Result
 from router.services.swarm.exchange import Exchange, Member
 from router.services.swarm.peer import Peer
-from router.services.swarm.words import GrantedPiece
+from router.services.swarm.words import GrantedPiece, WantedFile
 
 
 class Exchanges:
@@ -52,7 +52,7 @@ class Exchanges:
         self,
         peer: Peer,
         sha256: str,
-        size: int,
+        file: WantedFile,
         have: int,
         digests: Mapping[int, bytes],
         now: float,
@@ -61,10 +61,10 @@ class Exchanges:
         assert peer.site is not None
         exchange = self._exchanges.get((sha256, peer.site))
         if exchange is None:
-            exchange = Exchange(sha256, peer.site, size, self.fleet)
+            exchange = Exchange(sha256, peer.site, file, self.fleet)
             self._exchanges[exchange.key] = self._by_swarm[id(exchange.swarm)] = exchange
             for holder in self.holders(sha256).values():
-                if holder.site == peer.site and holder.held[sha256] == size:
+                if holder.site == peer.site and holder.held[sha256] == exchange.size:
                     exchange.swarm.offer(holder.node_id, now)
         exchange.members[peer.node_id] = Member(peer, have)
         peer.joined.add(sha256)
@@ -126,7 +126,7 @@ class Exchanges:
         for sha256, size in held.items():
             self.add_holding(peer, sha256, size, now)
         for before, member in fetched:
-            exchange = self.enter(peer, before.sha256, before.size, member.have, {}, now)
+            exchange = self.enter(peer, before.sha256, before.file, member.have, {}, now)
             self.allow(exchange, peer, member.capacity)
 
     def _joined_by(self, peer: Peer) -> list[Exchange]:

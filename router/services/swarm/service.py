@@ -133,8 +133,7 @@ class Swarms:
                 exchange = self._exchanges.joined(peer, news.sha256)
             if exchange is None:
                 if news.join is None and not news.leave and news.sha256 not in peer.held:
-                    self._refuse(peer, news.sha256, "the node has not joined others for it")
-                    self._send_off(peer, news.sha256)
+                    self._refuse_stranger(peer, news.sha256)
                 return
             now = self._clock()
             for outcome in news.outcomes:
@@ -219,6 +218,7 @@ class Swarms:
             self._warn(
                 "a node gave wrong bytes or a wrong digest of a file: others take it elsewhere",
                 node_id=accusation.holder_id,
+                file=exchange.file.path,
                 sha256=exchange.sha256,
                 site=exchange.site,
                 pieces=accusation.pieces[:10],
@@ -231,19 +231,10 @@ class Swarms:
 
     def _join(self, peer: Peer, sha256: str, join: Join) -> Exchange | None:
         wanted = peer.wanted.get(sha256)
-        have = int.from_bytes(join.have, "little")
-        reason = ""
-        if wanted is None:
-            reason = "no unfinished task of the node has it"
-        elif wanted.size_bytes != join.size_bytes or not join.size_bytes:
-            reason = "it has another size"
-        elif pieces.piece_bytes(join.size_bytes) != join.piece_bytes:
-            reason = "its pieces have another length"
-        elif have >> pieces.piece_count(join.size_bytes):
-            reason = "it has no such pieces"
-        elif len(peer.joined) >= _MOST_JOINED and sha256 not in peer.joined:
-            reason = f"the node has joined others for {_MOST_JOINED} files"
-        if reason:
+        reason = "no unfinished task of the node has it"
+        if wanted is not None:
+            reason = self._objection(peer, sha256, wanted, join)
+        if wanted is None or reason:
             joined = self._exchanges.joined(peer, sha256)
             if joined is not None:
                 self._exchanges.part(peer, joined)
@@ -251,8 +242,28 @@ class Swarms:
             self._refuse(peer, sha256, reason)
             self._send_off(peer, sha256)
             return None
+        have = int.from_bytes(join.have, "little")
         known = self._checked(peer, sha256, pieces.piece_count(join.size_bytes), join.digests)
-        return self._exchanges.enter(peer, sha256, join.size_bytes, have, known, self._clock())
+        return self._exchanges.enter(peer, sha256, wanted, have, known, self._clock())
+
+    def _objection(self, peer: Peer, sha256: str, wanted: WantedFile, join: Join) -> str:
+        """Why a node may not join others for a file of its tasks; empty: it may."""
+        exchange = self._exchanges.at(sha256, peer.site)
+        size = wanted.size_bytes if exchange is None else exchange.size
+        if not wanted.size_bytes == join.size_bytes == size or not size:
+            return "it has another size"
+        if pieces.piece_bytes(size) != join.piece_bytes:
+            return "its pieces have another length"
+        if int.from_bytes(join.have, "little") >> pieces.piece_count(size):
+            return "it has no such pieces"
+        if len(peer.joined) >= _MOST_JOINED and sha256 not in peer.joined:
+            return f"the node has joined others for {_MOST_JOINED} files"
+        return ""
+
+    def _refuse_stranger(self, peer: Peer, sha256: str) -> None:
+        """Once: who was told to go on alone may go on telling what it gets."""
+        if self._refuse(peer, sha256, "the node has not joined others for it"):
+            self._send_off(peer, sha256)
 
     def _send_off(self, peer: Peer, sha256: str) -> None:
         """Lets a node go on alone with what it may not share."""
@@ -304,11 +315,14 @@ class Swarms:
                 self._refuse(peer, sha256, f"{len(digest)} bytes are no digest of piece {piece}")
         return known
 
-    def _refuse(self, peer: Peer, sha256: str, reason: str) -> None:
-        if peer.refused(sha256):
+    def _refuse(self, peer: Peer, sha256: str, reason: str) -> bool:
+        """Leaves something out; whether it is the first of this file in the session."""
+        is_first = peer.refused(sha256)
+        if is_first:
             self._warn(
                 "what a node says of a file to share makes no sense and is left out",
                 node_id=peer.node_id,
                 sha256=sha256[:64],
                 reason=reason,
             )
+        return is_first
