@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from router.domain.models import Model
 from router.domain.nodes import Node
 from router.domain.orders import Order
 from router.domain.ports import Clock, Store
 from router.domain.rollouts import Standing, next_wave
-from router.domain.tasks import Task, TaskState
+from router.domain.tasks import ENDED, Task, TaskState
+from router.domain.windows import Window
 from router.services.evictions import Evictions
 from router.services.presence import Presence
 from router.services.task_book import TaskBook
@@ -43,7 +44,7 @@ class Rollouts:
         self._watchers = watchers
         self._clock = clock
         self._started_at = clock()
-        self._told: dict[str, str] = {}
+        self._looked_at = self._started_at
 
     # What leads to something
 
@@ -115,15 +116,12 @@ class Rollouts:
             with self._store.transaction():
                 for order in self._watched(_in_waves):
                     self._advance(order)
-        holds = self.holds()
-        changed = {
-            task_id
-            for task_id in holds.keys() | self._told.keys()
-            if holds.get(task_id) != self._told.get(task_id)
-        }
-        self._told = holds
-        for mark in self._store.task_marks(changed):
-            self._watchers.publish(Topic.ASSIGNMENT, mark.node_id)
+        now = self._clock()
+        for order in self._watched(lambda order: _turns(order.options.window, self._looked_at, now)):
+            for mark in self._store.task_marks(order.task_ids):
+                if mark.state not in ENDED:
+                    self._watchers.publish(Topic.ASSIGNMENT, mark.node_id)
+        self._looked_at = now
 
     # How it stands
 
@@ -253,6 +251,10 @@ class Rollouts:
         if cancelled or self._store.holdings(model_name=old.name, node_id=node_id):
             self._evictions.place(old, node_id)
         self.settled(cancelled)
+
+
+def _turns(window: Window | None, before: datetime, now: datetime) -> bool:
+    return window is not None and window.is_open(before) is not window.is_open(now)
 
 
 def _in_waves(order: Order) -> bool:

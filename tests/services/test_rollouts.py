@@ -366,17 +366,17 @@ def test_outside_its_window_a_task_waits_and_its_node_is_told_what_for(world: Wo
 def test_nodes_are_told_when_a_window_opens_and_closes_and_only_then(world: World) -> None:
     fleet(world, "n1")
     world.clock.pass_by(12 * 3600)
-    world.orders.start(A, ALL, options=NIGHT)
     world.rollouts.look_at_the_time()
+    world.orders.start(A, ALL, options=NIGHT)
     news = []
 
-    for hours in (0, 10, 1, 7, 1):
+    for hours in (10, 1, 7, 1):
         world.clock.pass_by(hours * 3600)
         before = world.watchers.sequence
         world.rollouts.look_at_the_time()
         news.append(world.watchers.sequence - before)
 
-    assert news == [0, 1, 0, 1, 0]
+    assert news == [1, 0, 1, 0]
 
 
 def test_an_order_without_a_window_frees_the_tasks_that_it_shares(world: World) -> None:
