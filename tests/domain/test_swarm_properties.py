@@ -102,9 +102,7 @@ class Anything(RuleBasedStateMachine):
             self._decide()
             if self.open:
                 self._end(self.open[0], Result.GOT)
-            elif all(
-                self.have[node] == FULL or self.swarm.is_alone(node) for node in self.members
-            ):
+            elif all(self.have[node] == FULL or self.swarm.is_alone(node) for node in self.members):
                 return
             else:
                 wake = self.swarm.wake_at()

@@ -4,6 +4,7 @@ from router.domain.swarm.asking import Asking
 from router.domain.swarm.burdens import Burdens
 from router.domain.swarm.digests import Digests
 from router.domain.swarm.fleet import Fleet
+from router.domain.swarm.leases import Leases
 from router.domain.swarm.line import Line
 from router.domain.swarm.members import Flight, Member
 from router.domain.swarm.pieces import Pieces
@@ -54,16 +55,7 @@ class Board:
         self.stirred_holders = 0
         self.stirred_pieces = 0
         self.supply = Supply()
-        # Pieces on their way from the Hub, each with its leases.
-        self.leased = 0
-        self.leases: dict[int, list[Flight]] = {}
-        self.lease_count = 0
-        # Per piece those that are still fetching it from the Hub though their lease has ended.
-        self.overdue: dict[int, int] = {}
-        # Members whose further capacity is for pieces from holders.
-        self.leased_out = 0
-        # Members that the Hub has just failed.
-        self.resting = 0
+        self.leases = Leases(settings.reserved)
         # Pieces that are looked at again at a moment.
         self._looks: set[int] = set()
         self.burdens = Burdens()
@@ -156,15 +148,15 @@ class Board:
     def _end_membership(self, member: Member) -> None:
         slot, bit = member.slot, 1 << member.slot
         for flight in list(member.flights.values()):
+            expected = flight.active
             self._end(flight)
-            if flight.active:
-                self._give_up(flight)
+            if expected:
                 self._comes_not(flight.piece)
         self.pieces.unlack(member.lack, slot)
         del self.members[slot]
         self._members &= ~bit
         self.hungry &= ~bit
-        self.resting &= ~bit
+        self.leases.gone(slot)
         self.fetching[0] &= ~bit
         self.burdens.remove(slot, self.pieces.lackers)
         self.stirred_takers |= self._members
@@ -306,12 +298,12 @@ class Board:
         """The Hub failed a member: it gets no lease for a while, longer each time in a row."""
         rest = min(_HUB_REST * 2**member.hub_failures, _LONGEST_HUB_REST)
         member.hub_failures = min(member.hub_failures + 1, 10)
-        self.resting |= 1 << member.slot
+        self.leases.rest(member.slot)
         self.timers.at(now + rest, self._rested, member)
 
     def _rested(self, member: Member) -> None:
         if self.members.get(member.slot) is member:
-            self.resting &= ~(1 << member.slot)
+            self.leases.rested(member.slot)
             self.stirred_takers |= 1 << member.slot
 
     def lessees(self, piece: int) -> int:
@@ -323,12 +315,7 @@ class Board:
         if self._shunned:
             honest = lackers & ~self.shunned
             lackers = honest or lackers
-        return lackers & self.lessees_at_all & ~self.overdue.get(piece, 0)
-
-    @property
-    def lessees_at_all(self) -> int:
-        """Members to whom some lease could be given."""
-        return self.hungry & ~(self.resting | self.leased_out)
+        return self.leases.open_for(piece, lackers & self.hungry)
 
     # Transfers
 
@@ -340,12 +327,7 @@ class Board:
             self.pieces.unlack(bit, member.slot)
         if holder == -1:
             flight = Flight(member.slot, piece, -1, b"", now, 0)
-            self.leases.setdefault(piece, []).append(flight)
-            self.leased |= bit
-            self.lease_count += 1
-            member.leases += 1
-            if member.leases >= max(member.capacity - settings.reserved, 1):
-                self.leased_out |= 1 << member.slot
+            self.leases.begin(flight, member)
             self.burdens.change(member.slot, 1)
             self.timers.at(now + self.line.expires_after, self._expire, flight)
             self.timers.wake(now + self.line.doubles_after, flight)
@@ -369,13 +351,13 @@ class Board:
         flight = member.flights.get((piece, holder))
         if flight is not None:
             self._end(flight)
-            self._give_up(flight)
             if not got:
                 self._comes_not(piece)
                 self._restore(member, piece)
         return flight
 
     def _end(self, flight: Flight) -> None:
+        self._give_up(flight)
         flight.ended = True
         member = self.members[flight.taker]
         self._move(member, -1)
@@ -383,8 +365,8 @@ class Board:
         if flight.holder != -1:
             self._sending[flight.holder].discard(flight)
             self.fleet.ended(flight.holder)
-        elif flight.piece in self.overdue:
-            self.overdue[flight.piece] &= ~(1 << flight.taker)
+        else:
+            self.leases.end(flight)
 
     def _move(self, member: Member, change: int) -> None:
         """Sorts a member that begins or ends a transfer; to be called before it does."""
@@ -398,23 +380,13 @@ class Board:
             return
         flight.active = False
         if flight.holder == -1:
-            rest = self.leases[flight.piece]
-            rest.remove(flight)
-            self.lease_count -= 1
-            self.members[flight.taker].leases -= 1
-            self.leased_out &= ~(1 << flight.taker)
+            self.leases.give_up(flight)
             self.burdens.change(flight.taker, -1)
-            if not rest:
-                del self.leases[flight.piece]
-                self.leased &= ~(1 << flight.piece)
 
     def _abandon(self, flight: Flight) -> None:
         """A transfer will not end well, or takes too long: its taker may have another way."""
         if flight.active and not flight.ended:
             self._give_up(flight)
-            if flight.holder == -1:
-                before = self.overdue.get(flight.piece, 0)
-                self.overdue[flight.piece] = before | 1 << flight.taker
             self._comes_not(flight.piece)
             self._restore(self.members[flight.taker], flight.piece)
 

@@ -56,15 +56,15 @@ class Granting:
     def _lease(self, now: float) -> None:
         """Gives pieces that nobody has and nobody fetches to those with the least of their own."""
         board = self._board
-        if board.lease_count >= board.line.leases or not board.lessees_at_all:
+        if board.leases.count >= board.line.leases or not board.leases.open_to(board.hungry):
             return
         pieces, digests = board.pieces, board.digests
-        need = pieces.live & ~board.leased
+        need = pieces.live & ~board.leases.pieces
         need &= pieces.unheld | digests.contested | board.asking.unanswered & ~digests.known
         if not need:
             board.line.idle()
         tries = _TRIES
-        while need and tries and board.line.has_room(board.lease_count, now):
+        while need and tries and board.line.has_room(board.leases.count, now):
             piece = any_bit(need, board.random)
             takers = board.lessees(piece)
             if takers:
@@ -73,7 +73,7 @@ class Granting:
             else:
                 tries -= 1
             need &= ~(1 << piece)
-        if need and tries and board.lease_count < board.line.leases:
+        if need and tries and board.leases.count < board.line.leases:
             board.timers.wake(board.line.next_at)
 
     def _least_burdened(self, takers: int) -> int:
@@ -88,13 +88,13 @@ class Granting:
     def _double(self, now: float) -> None:
         """When only leased pieces are missing, a lease that takes very long is given to another."""
         board = self._board
-        if not board.hungry or not board.leases:
+        if not board.hungry or not board.leases.count:
             return
-        if board.pieces.live & ~board.leased & board.pieces.unheld:
+        if board.pieces.live & ~board.leases.pieces & board.pieces.unheld:
             return
         after = board.line.doubles_after
-        for piece in list(board.leases):
-            leases = board.leases[piece]
+        for piece in list(board.leases.of):
+            leases = board.leases.of[piece]
             takers = board.lessees(piece)
             alone = len(leases) == 1 and not board.pieces.holders[piece]
             if alone and takers and now - leases[0].started >= after:
@@ -103,12 +103,12 @@ class Granting:
     def _serve_cut_off(self, takers: int, now: float) -> None:
         """Who can reach none that has, or soon has, a piece, takes it from the Hub."""
         board = self._board
-        for slot in bits(takers & board.lessees_at_all):
+        for slot in bits(board.leases.open_to(takers)):
             member, cut = board.members[slot], board.fleet.cut_of_taker(slot)
             if not cut or now < member.next_look:
                 continue
-            for piece in bits(member.lack & ~board.pieces.unheld & ~board.leased):
-                if board.lease_count >= board.line.leases or not member.is_hungry:
+            for piece in bits(member.lack & ~board.pieces.unheld & ~board.leases.pieces):
+                if board.leases.count >= board.line.leases or not member.is_hungry:
                     break
                 coming = board.supply.coming(piece) > now or (piece, -1) in member.flights
                 if not board.pieces.holders[piece] & ~cut and not coming:

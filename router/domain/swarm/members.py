@@ -44,7 +44,6 @@ class Member:
         "have",
         "hub_failures",
         "lack",
-        "leases",
         "next_look",
         "slot",
     )
@@ -57,8 +56,6 @@ class Member:
         self.capacity = 0
         # By piece and holder, those given up included: the node still works on them.
         self.flights: dict[tuple[int, int], Flight] = {}
-        # From the Hub, not given up.
-        self.leases = 0
         # Pieces in a row that the Hub did not bring.
         self.hub_failures = 0
         # When it is looked for pieces again that no holder it can reach has.

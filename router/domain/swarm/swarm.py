@@ -179,7 +179,7 @@ class Swarm:
     def _measure(self, flight: Flight, elapsed: float | None, now: float) -> None:
         span = now - flight.started if elapsed is None else elapsed
         if flight.holder == -1:
-            self._board.line.arrived(span, self._board.lease_count, now)
+            self._board.line.arrived(span, self._board.leases.count, now)
         else:
             beside = (flight.beside + self._fleet.sends(flight.holder) + 1) / 2
             self._fleet.sent(flight.holder, self._board.piece_bytes, span, beside)
