@@ -117,7 +117,8 @@ class Rollouts:
                 for order in self._watched(_in_waves):
                     self._advance(order)
         now = self._clock()
-        for order in self._watched(lambda order: _turns(order.options.window, self._looked_at, now)):
+        before = self._looked_at
+        for order in self._watched(lambda order: _turns(order.options.window, before, now)):
             for mark in self._store.task_marks(order.task_ids):
                 if mark.state not in ENDED:
                     self._watchers.publish(Topic.ASSIGNMENT, mark.node_id)
