@@ -19,6 +19,7 @@ from protos.daemon.stopping import DRAIN_SECONDS
 from router.config import Config
 from router.http_server import Server, listen
 from router.hub.catalog import CatalogSettings, HubCatalog
+from router.hub.heads import HubHeads
 from router.hub.listings import ListingSettings
 from router.metrics import FleetMetrics, RpcMetrics, SwarmMetrics, exposition
 from router.peer_reader import PeerReader
@@ -157,6 +158,7 @@ class Router:
         self._swarms = swarms = Swarms(time.monotonic, log.warning)
         key, kept = peer_key(config.data_dir), BlobFolder(config.data_dir / "bundles")
         self._reader = reader = PeerReader()
+        self._heads = HubHeads(config.hub_url)
         sources = Sources(store, plans, orders, presence, board, kept, reader, key, _now)
         self._bundles = bundles = Bundles(
             store, models, holdings, sources, kept, reader, self._watchers, _now
@@ -229,6 +231,7 @@ class Router:
                     sources,
                     self._watchers,
                     HubSettings(config.hub_url, config.hub_pass_through, config.timers.hub_hold),
+                    self._heads.told,
                 ),
                 hub_url=config.hub_url,
                 host=config.host,
@@ -286,6 +289,7 @@ class Router:
         remove_ready_file(self._config.ready_file)
         self._catalog.close()
         self._reader.close()
+        self._heads.close()
         if self._http is not None and self._serving is not None:
             self._http.should_exit = True
             await asyncio.gather(self._rpc.stop(_GRACE_SECONDS), self._serving)

@@ -62,9 +62,18 @@ class SiteHub:
     """The endpoint's handlers. Belongs to the event loop."""
 
     def __init__(
-        self, models: Models, sources: Sources, watchers: Watchers, settings: HubSettings
+        self,
+        models: Models,
+        sources: Sources,
+        watchers: Watchers,
+        settings: HubSettings,
+        told_by_hub: Callable[[str], dict[str, str]],
     ) -> None:
-        """Shows `models`; their bytes come from `sources`."""
+        """Shows `models`; their bytes come from `sources`.
+
+        `told_by_hub` is what the Hub tells of the file at a path; it blocks for seconds at most.
+        """
+        self._told_by_hub = told_by_hub
         self._models = models
         self._sources = sources
         self._watchers = watchers
@@ -230,18 +239,20 @@ class SiteHub:
 
     # Refusals
 
-    def _to_the_hub(self, request: Request) -> Response:
+    async def _to_the_hub(self, request: Request) -> Response:
         raw: bytes = request.scope["raw_path"]
         path = raw.decode("latin-1").removeprefix(PREFIX)
         query = f"?{request.url.query}" if request.url.query else ""
         status = 302 if request.method in ("GET", "HEAD") else 307
-        return Response(
-            status_code=status, headers={"Location": f"{self._settings.hub_url}{path}{query}"}
-        )
+        headers = {"Location": f"{self._settings.hub_url}{path}{query}"}
+        if request.method == "HEAD" and "/resolve/" in path:
+            # huggingface_hub follows a redirect to huggingface.co alone, and reads any other.
+            headers |= await asyncio.to_thread(self._told_by_hub, path)
+        return Response(status_code=status, headers=headers)
 
     async def _refused(self, request: Request, error: Exception) -> Response:
         if isinstance(error, _Elsewhere) and self._settings.pass_through:
-            return self._to_the_hub(request)
+            return await self._to_the_hub(request)
         return await refused(request, error)
 
     async def _failed(self, request: Request, error: Exception) -> Response:

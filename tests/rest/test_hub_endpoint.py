@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from huggingface_hub import hf_hub_download
 
 from protos import tickets
 from protos.llmrouter.v1 import agent_pb2, common_pb2
@@ -228,6 +229,23 @@ def test_with_pass_through_the_hub_is_asked_instead(hub: FaultyHub, tmp_path: Pa
     assert ours.status_code == 200
     commit = ours.json()["sha"]
     assert nobody_serves.headers["Location"] == f"{hub.url}/{REPO}/resolve/{commit}/{FILE}"
+
+
+def test_with_pass_through_the_hubs_own_client_gets_any_file(
+    hub: FaultyHub, tmp_path: Path
+) -> None:
+    (tmp_path / "router").mkdir()
+    with RunningRouter(tmp_path / "router", hub.url, hub_pass_through=True) as router:
+        found = hf_hub_download(
+            "owner/raw",
+            "model.safetensors",
+            endpoint=f"{router.http_url}/hub",
+            cache_dir=tmp_path / "cache",
+            token="hf_of_the_client",
+        )
+
+    assert Path(found).stat().st_size == 700
+    assert [one.authorization for one in hub.requests_for("model.safetensors", "HEAD")] == [None]
 
 
 @pytest.mark.parametrize("path", [PATH, f"/hub/api/models/{REPO}", f"/blobs/{'0' * 64}"])
