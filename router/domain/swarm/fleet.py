@@ -200,16 +200,16 @@ class Fleet:
         self._measured += 1
         self._usual += (speed - self._usual) * max(_WEIGHT, 1 / self._measured)
         node.strikes = node.rests = 0
-        self._sort(slot)
         self._mark_slow(slot)
+        self._sort(slot)
 
     def crawls(self, slot: int, size: int, elapsed: float) -> None:
         """A holder has not sent `size` bytes in `elapsed` seconds."""
         node = self._nodes[slot]
         speed = size * max(node.sends, 1) / max(elapsed, 1e-6)
         node.speed = min(node.speed or speed, speed)
-        self._sort(slot)
         self._mark_slow(slot)
+        self._sort(slot)
 
     def _mark_slow(self, slot: int) -> None:
         if self._nodes[slot].speed * 4 < self.usual_speed:
@@ -317,7 +317,9 @@ class Fleet:
         """Puts a holder into the level of what it would need for one piece more."""
         node = self._nodes[slot]
         before = node.level
-        if node.sends >= self.settings.sends or node.resting:
+        # A slow one has each piece out sooner when it sends one at a time.
+        most = 1 if self.slow >> slot & 1 else self.settings.sends
+        if node.sends >= most or node.resting:
             level = -1
         else:
             speed = node.speed or self.usual_speed
