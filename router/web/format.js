@@ -24,10 +24,15 @@ export const percent = (share) => `${Math.floor(Math.min(1, Math.max(0, share ||
 /** Seconds to go: `8 s left`, `3 min left`, `1 h 05 min left`; empty when not known. */
 export function timeLeft(seconds) {
   if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "";
-  if (seconds < 60) return `${Math.max(1, Math.ceil(seconds))} s left`;
+  return `${span(seconds)} left`;
+}
+
+/** A length of time in seconds: `8 s`, `3 min`, `1 h 05 min`. */
+export function span(seconds) {
+  if (seconds < 60) return `${Math.max(1, Math.ceil(seconds))} s`;
   const minutes = Math.ceil(seconds / 60);
-  if (minutes < 60) return `${minutes} min left`;
-  return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min left`;
+  if (minutes < 60) return `${minutes} min`;
+  return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
 }
 
 const COMPACT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });

@@ -208,7 +208,8 @@ class FakeApi:
         size = self.items["model"][call.body["model_name"]]["size_bytes"]
         nodes = [self._verdict(node_id, size) for node_id in self._targets(call.body)]
         line = sum(node["needed_bytes"] for node in nodes if node["verdict"] == "fits")
-        return JSONResponse({**call.body, "line_bytes": line, "nodes": nodes})
+        plan = {"plan_id": f"plan-{len(nodes)}", "line_bytes": line, "nodes": nodes}
+        return JSONResponse({**call.body, **plan})
 
     def _verdict(self, node_id: str, size: int) -> Item:
         fits = {"verdict": "fits", "reason": "", "from": "hub", "warnings": []}

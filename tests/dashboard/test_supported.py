@@ -47,7 +47,36 @@ def test_download_now_shows_the_plan_and_orders_all_nodes(api: FakeApi, page: Pa
     expect(dialog).to_be_hidden()
     expect(card.get_by_role("progressbar")).to_have_count(3)
     [call] = api.calls_of("POST", "/api/models/download")
-    assert call.body == {"model_name": QWEN, "target": "all", "node_ids": []}
+    assert call.body == {
+        "model_name": QWEN,
+        "target": "all",
+        "node_ids": [],
+        "plan_id": "plan-3",
+    }
+
+
+def test_a_plan_that_no_longer_holds_is_shown_anew_before_it_is_ordered(
+    api: FakeApi, page: Page
+) -> None:
+    api.put("node", node("atlas"))
+    api.put("model", model(QWEN))
+    card = open_supported(api, page)
+    card.get_by_role("button", name="Download").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("4.37 GB will come over the internet line.")
+    line = "POST /api/models/download"
+    api.refusals[line] = Refusal(409, "plan_outdated", "the order would do something else")
+    api.verdicts = {"atlas": {"peer_bytes": 4_370_000_000, "from": "peers"}}
+
+    dialog.get_by_role("button", name="Download to 1 node").click()
+    expect(dialog).to_contain_text("4.37 GB go from node to node.")
+    expect(dialog.get_by_role("alert")).to_contain_text("Something has changed since this plan")
+    api.refusals.clear()
+    dialog.get_by_role("button", name="Download to 1 node").click()
+
+    expect(dialog).to_be_hidden()
+    first, second = api.calls_of("POST", "/api/models/download")
+    assert first.headers["idempotency-key"] != second.headers["idempotency-key"]
 
 
 def test_chosen_nodes_are_ordered_and_no_others(api: FakeApi, page: Page) -> None:
@@ -67,7 +96,12 @@ def test_chosen_nodes_are_ordered_and_no_others(api: FakeApi, page: Page) -> Non
 
     expect(dialog).to_be_hidden()
     [call] = api.calls_of("POST", "/api/models/download")
-    assert call.body == {"model_name": QWEN, "target": "specific", "node_ids": ["boreas"]}
+    assert call.body == {
+        "model_name": QWEN,
+        "target": "specific",
+        "node_ids": ["boreas"],
+        "plan_id": "plan-1",
+    }
 
 
 def test_a_second_try_of_the_same_order_carries_the_same_key(api: FakeApi, page: Page) -> None:

@@ -3,7 +3,7 @@
 import * as api from "../api.js";
 import { ask } from "../dialog.js";
 import { KeyedList, h, setAttribute, setHidden, setText } from "../dom.js";
-import { bytes, plural, titleOf } from "../format.js";
+import { bytes, plural, span, titleOf } from "../format.js";
 import { byName } from "../placement.js";
 import * as toasts from "../toasts.js";
 
@@ -33,6 +33,7 @@ export function order(model, store, ordered) {
 
   const verdicts = new Map(); // node id → what the plan says
   let chosen = null; // node ids; null until "Chosen nodes" was taken for the first time
+  let planId = null; // of the plan that is shown, while it is the one for the present choice
   let key = newKey();
   let call = null; // aborts the plan of an earlier choice
   let typing;
@@ -44,12 +45,15 @@ export function order(model, store, ordered) {
     confirm: "Download",
     async onConfirm(handle) {
       try {
-        const { task_ids: ids } = await api.download(wanted(), key);
+        // What is shown is what is confirmed: the router refuses to do something else.
+        const order = planId ? { ...wanted(), plan_id: planId } : wanted();
+        const { task_ids: ids } = await api.download(order, key);
         handle.close();
         toasts.good(`${label}: ordered onto ${plural(ids.length, "node")}.`);
         ordered();
       } catch (error) {
-        handle.fail(error.message);
+        handle.fail(error.code === "plan_outdated" ? OUTDATED : error.message);
+        if (error.code === "plan_outdated") look();
       }
     },
     onClose: () => call?.abort(),
@@ -67,8 +71,16 @@ export function order(model, store, ordered) {
     changed();
   }
 
+  /** Shows what would happen now, below the word that it is not what was shown before. */
+  function look() {
+    planId = null;
+    key = newKey();
+    plan(wanted(), undefined, { keepMessage: true });
+  }
+
   function changed() {
     if (some.checked) chosen ??= new Set([...store.nodes.keys()].filter(isSensible));
+    planId = null;
     key = newKey(); // another order: it must not be taken for a second try of the former
     render();
     clearTimeout(typing);
@@ -89,14 +101,15 @@ export function order(model, store, ordered) {
     plan(request, call.signal);
   }
 
-  async function plan(request, signal) {
+  async function plan(request, signal, { keepMessage = false } = {}) {
     try {
       const answer = await api.plan(request, signal);
       for (const verdict of answer.nodes) verdicts.set(verdict.node_id, verdict);
       render();
       if (same(request, wanted())) {
+        planId = answer.plan_id ?? null;
         setText(total, totalText(answer));
-        dialog.fail("");
+        if (!keepMessage) dialog.fail("");
       }
     } catch (error) {
       if (error.name === "AbortError") return;
@@ -135,6 +148,8 @@ const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 const NO_NODES =
   "No node has connected yet. Start llm-router-agent on a machine, with --router and this router's address.";
 
+const OUTDATED = "Something has changed since this plan was made. This is what would happen now.";
+
 /** Names one order, so that the router takes a repeated request for the same one. */
 function newKey() {
   const random = crypto.getRandomValues(new Uint8Array(16));
@@ -148,6 +163,11 @@ function totalText(answer) {
       ? `${bytes(answer.line_bytes)} will come over the internet line.`
       : "Nothing has to come over the internet line.",
   ];
+  const peers = answer.nodes
+    .filter((node) => node.verdict === "fits")
+    .reduce((sum, node) => sum + (node.peer_bytes ?? 0), 0);
+  if (peers > 0) words.push(`${bytes(peers)} go from node to node.`);
+  if (answer.expected_seconds > 0) words.push(`It takes about ${span(answer.expected_seconds)}.`);
   if (refused > 0) words.push(`${plural(refused, "node")} cannot take it.`);
   return words.join(" ");
 }
