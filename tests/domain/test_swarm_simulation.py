@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.sim_swarm import MB, Outcome, Scenario, Simulation
+from bench.sim_swarm import MB, Outcome, Scenario, Simulation, main, scenarios
 
 SIZE = 256 << 20
 
@@ -65,3 +65,14 @@ def test_many_nodes_are_done_near_the_bound() -> None:
 
     assert outcome.over_bound <= 1.03
     assert outcome.source_ratio <= 1.01
+
+
+def test_the_quick_run_prints_a_line_for_each_scenario(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code = main(["--quick", "--only", "8 nodes"])
+
+    lines = capsys.readouterr().out.splitlines()[1:]
+    names = [each.name for each in scenarios(quick=True) if "8 nodes" in each.name]
+    assert code == 0
+    assert [line[:38].strip() for line in lines] == names
