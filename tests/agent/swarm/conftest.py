@@ -68,6 +68,7 @@ class Plan:
         self.silent = False
         self._had: set[int] = set()
         self._granted: set[int] = set()
+        self._joined = ""  # the file that the node has joined for
 
     def by(self, *holders: str) -> None:
         """Every piece comes from the first of these that gives it."""
@@ -85,6 +86,7 @@ class Plan:
     def answer(self, news: agent_pb2.PieceNews) -> agent_pb2.PieceGrants | None:
         """What the router says to these news."""
         if news.HasField("join"):
+            self._joined = news.sha256
             self._granted.clear()
             self._had = {n for n in range(PIECES) if news.join.have[n // 8] >> n % 8 & 1}
         for outcome in news.outcomes:
@@ -93,7 +95,7 @@ class Plan:
                 self._had.add(outcome.piece)
             elif outcome.result != RETURNED and len(self.ways[outcome.piece]) > 1:
                 self.ways[outcome.piece].pop(0)
-        if self.silent or news.leave:
+        if self.silent or news.leave or news.sha256 != self._joined:
             return None
         if self.alone:
             return agent_pb2.PieceGrants(sha256=news.sha256, alone=True)

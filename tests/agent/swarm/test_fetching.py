@@ -234,7 +234,9 @@ def test_a_hub_that_refuses_ends_the_transfer_when_nobody_helps(fleet: Fleet) ->
 def test_a_piece_that_was_partly_there_is_completed(fleet: Fleet) -> None:
     fleet.plan.alone = True
     fleet.hub.rule = once(silent_after(fleet.hub, MIB))
-    first = Running(fleet.transfer(connections=1, max_connections=1, stall_seconds=600.0))
+    first = Running(
+        fleet.transfer(connections=1, max_connections=1, stall_seconds=600.0, piece_bytes=PIECE)
+    )
     eventually(lambda: first.transfer.progress().received_bytes == MIB)
     first.stop()
     fleet.plan.alone = False
