@@ -110,6 +110,10 @@ bench-memory: $(VENV)/.demo ## the memory estimate beside real llama.cpp's figur
 bench-router: $(VENV)/.dev ## agents, orders, reports and registrations on one router
 	$(BIN)/python -m bench.router
 
+.PHONY: sim-swarm
+sim-swarm: $(VENV)/.dev ## the swarm's scheduler with up to 1,000 simulated nodes
+	$(BIN)/python -m bench.sim_swarm
+
 .PHONY: bench-fleet
 bench-fleet: $(VENV)/.dev ## a fleet fills itself over one line, beside libtorrent, curl and hf
 	$(INSTALL) --editable '.[bench]'
