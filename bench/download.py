@@ -6,8 +6,11 @@
 nginx serves random files on this machine: plain, over TLS, throttled to 20 MB/s for each
 connection, as many small files, and, with the right to make network namespaces, behind 80 ms and
 0.1 % loss (the last two kinds and the throttled one with an eighth of the size). Every client
-downloads into the same folder as a process of its own, in interleaved rounds; `llm-router, running`
-is the same run without the start of its process, since an agent is running when an order comes.
+downloads into the same folder as a process of its own, in interleaved rounds. People run the others
+as commands, so their start counts; `llm-router, running` is the same run of ours without the start
+of Python, because an agent is a service that is running when an order comes. All ratios are to that
+row; the row `llm-router` says what the start of a process would add. `hf_xet` reads the same file
+from a Xet store in a folder, which nobody has to serve.
 Per client: the median GB/s with its spread, its speed as a ratio of ours (of rounds side by side,
 with spread), processor seconds per GiB (of the client alone), peak memory (never below this
 program's own, which the system counts for its children). Clients that are not installed are left
@@ -29,10 +32,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bench import xet
 from bench.plot import Bar, write_bars
 from bench.sources import Place, places
 
 _OURS = "llm-router"
+_RUNNING = f"{_OURS}, running"
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,12 @@ def hf(place: Place, folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
+def hf_xet(place: Place, folder: Path) -> list[str]:
+    """The Hub's other protocol, without the Hub."""
+    assert place.xet is not None
+    return xet.command(place.xet, folder / place.files[0].path.name)
+
+
 def then_sum(first: Callable[[Place, Path], list[str]]) -> Callable[[Place, Path], list[str]]:
     """The same, and `sha256sum` of what came."""
     script = 'folder=$1 sums=$2; shift 2; "$@" >&2 && find -L "$folder" -name "*.gguf" -type f'
@@ -156,6 +167,8 @@ def clients(place: Place, verified: bool) -> list[Client]:
     ]
     if one and Path(sys.executable).with_name("hf").exists():
         peers.append(("env", "hf download", hf))
+    if place.xet is not None:
+        peers.append(("env", "hf_xet, local store", hf_xet))
     for program, name, command in peers:
         if shutil.which(program) is not None and not verified:
             found.append(Client(name, False, command))
@@ -201,8 +214,8 @@ def compare(
                 told = json.loads(said)
                 running.append(Run(told["seconds"], told["cpu_seconds"], run.peak_bytes))
             shutil.rmtree(target)
-    runs = {_OURS: runs.pop(_OURS), f"{_OURS}, running": running, **runs}
-    return [_result(place, verified, name, taken, runs[_OURS]) for name, taken in runs.items()]
+    runs = {_RUNNING: running, _OURS: runs.pop(_OURS), **runs}
+    return [_result(place, verified, name, taken, running) for name, taken in runs.items()]
 
 
 def _result(place: Place, verified: bool, name: str, runs: list[Run], own: list[Run]) -> Result:

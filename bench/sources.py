@@ -13,6 +13,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.xet import Stored, store_file
+
 _COMMIT = "c" * 40
 _MANY = 200
 _MANY_BYTES = 256 << 10
@@ -55,6 +57,7 @@ class Place:
     base: str
     files: tuple[File, ...]
     certificate: Path | None = None
+    xet: Stored | None = None
 
     @property
     def size(self) -> int:
@@ -97,7 +100,10 @@ def places(folder: Path, big_bytes: int, small_bytes: int) -> Iterator[list[Plac
             tls += f" ssl_certificate_key {folder}/key.pem;"
         stack.enter_context(_nginx(folder, "127.0.0.1", port, tls, big, small))
         plain = f"http://127.0.0.1:{port}"
-        found = [Place("plain", plain, (big,))]
+        xet = store_file(big.path, folder / "xet")
+        if xet is None:
+            print("the Xet row is left out: hf_xet is not installed", file=sys.stderr)
+        found = [Place("plain", plain, (big,), xet=xet)]
         if certificate is not None:
             found.append(Place("TLS", f"https://127.0.0.1:{tls_port}", (big,), certificate))
         else:
