@@ -18,6 +18,7 @@ MAX_INDEX_BYTES = 16 << 20
 _MAX_MODELS = 10_000
 _MAX_FILE_BYTES = 1 << 50
 _MAX_TEXT = 256 * 1024
+_MAX_NAME = 200
 _MAX_COUNT = 2**31 - 1
 _TEXT_FACTS = frozenset(f.name for f in fields(GgufFacts) if f.type in (str, str | None))
 _WIDE_FACTS = frozenset({"parameters", "context_length", "vocabulary", "kv_fixed_bytes"})
@@ -104,7 +105,7 @@ def _model(document: Mapping[str, Any], now: datetime) -> Model:
     memory = document["required_memory_bytes"]
     return Model(
         name=manifest.model_name,
-        display_name=_text(document["display_name"], printable=True),
+        display_name=_display_name(document["display_name"]),
         status=ModelStatus.REGISTERED,
         manifest=manifest,
         required_memory_bytes=None if memory is None else _size(memory),
@@ -166,12 +167,17 @@ def _size(value: object) -> int:
     return value
 
 
-def _text(value: object, *, printable: bool = False) -> str:
+def _display_name(value: object) -> str:
+    text = _text(value)
+    if len(text) > _MAX_NAME or not text.isprintable():
+        raise ValueError("a display name is short and printable")
+    return text
+
+
+def _text(value: object) -> str:
     if not isinstance(value, str) or len(value) > _MAX_TEXT:
         raise ValueError("a text is expected")
     value.encode()  # raises UnicodeEncodeError, a ValueError, for a lone surrogate
-    if printable and not value.isprintable():
-        raise ValueError("a name has unprintable characters")
     return value
 
 

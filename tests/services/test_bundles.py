@@ -227,6 +227,7 @@ HOSTILE: dict[str, Callable[[Any], None]] = {
     "unknown facts": lambda d: d["models"][0]["facts"].update(extra=1),
     "facts beyond all numbers": lambda d: d["models"][0]["facts"].update(layers=2**40),
     "a lone surrogate": lambda d: d["models"][0].update(display_name="\ud800"),
+    "an endless name": lambda d: d["models"][0].update(display_name="x" * 1000),
     "a missing manifest": lambda d: d["models"][0].pop("manifest"),
     "a list for a model": lambda d: d.update(models=[[1]]),
 }
