@@ -94,8 +94,8 @@ def test_clients_who_ask_at_one_moment_make_one_task(depot: Depot) -> None:
 
 
 def test_a_task_of_an_operator_is_taken(depot: Depot) -> None:
-    depot.connect("node-1", "10.0.0.1:7000")
-    depot.connect("node-2", "10.0.0.2:7000")
+    depot.connect("node-1", "10.0.0.1:7000", free=GB // 2)
+    depot.connect("roomier", "10.0.0.2:7000", free=GB)
     order = depot.world.order("o/a", "node-1")
 
     assert depot.sources.bring(depot.model()) == order.tasks[0].task.task_id
