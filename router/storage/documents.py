@@ -14,7 +14,6 @@ from router.domain.rollouts import Rollout
 from router.domain.tasks import Bytes, Progress, TaskFailure
 from router.domain.windows import Window
 
-
 Document = Mapping[str, Any]
 
 

@@ -88,8 +88,10 @@ class Bench:
         )
 
 
-def order(model: Manifest = TINY, task_id: str = "t1", attempt: int = 1, **more: bool) -> TaskOrder:
-    return TaskOrder(task_id, attempt, model, **more)
+def order(
+    model: Manifest = TINY, task_id: str = "t1", attempt: int = 1, *, paused: bool = False
+) -> TaskOrder:
+    return TaskOrder(task_id, attempt, model, paused)
 
 
 async def test_a_task_runs_and_its_end_is_reported_until_it_is_no_longer_listed() -> None:

@@ -59,7 +59,6 @@ class DownloadRequest(Shape):
                 param="target",
             ) from None
 
-
     def options(self) -> OrderOptions:
         """How it is to be carried out. Raises `InvalidOptions`."""
         window = self.window
@@ -229,9 +228,7 @@ class OrderShape(Shape):
             task_ids=[task.task.task_id for task in view.tasks],
             tasks=[TaskShape.of(task) for task in view.tasks],
             waiting=[
-                WaitingNodeShape(
-                    node_id=node.node_id, node_name=node.node_name, reason=node.reason
-                )
+                WaitingNodeShape(node_id=node.node_id, node_name=node.node_name, reason=node.reason)
                 for node in view.waiting
             ],
         )
