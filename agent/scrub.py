@@ -18,6 +18,7 @@ from agent.background import Checks, be_nice
 from agent.durable import write_durably
 from agent.manifest import Manifest
 from agent.store import StoredFile, StoreError
+from agent.store.buffers import page_buffer
 from agent.store.loadable import is_sound
 from agent.transfer import RateLimit
 from protos.daemon.logs import get_logger
@@ -198,7 +199,7 @@ class Scrub:
         sha256 = hashlib.sha256()
         crcs: list[int] = []
         crc = position = 0
-        buffer = memoryview(bytearray(min(_READ_BYTES, self._piece_bytes)))
+        buffer = page_buffer(min(_READ_BYTES, self._piece_bytes))
         try:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             while True:

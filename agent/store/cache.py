@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from agent.manifest import Manifest, ManifestFile
+from agent.store.buffers import page_buffer
 from agent.store.errors import StoreError, store_error
 from agent.store.layout import Layout
 from agent.store.locks import FileLock
@@ -627,7 +628,7 @@ def digest_of(path: Path, *, with_git: bool, stopped: Callable[[], bool]) -> Dig
     with path.open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         git = git_hash(size) if with_git else None
-        buffer = memoryview(bytearray(_READ_BYTES))
+        buffer = page_buffer(_READ_BYTES)
         while count := file.readinto(buffer):
             if stopped():
                 return None

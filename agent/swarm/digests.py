@@ -5,6 +5,7 @@ from typing import Protocol
 from blake3 import blake3
 
 from agent.store import StoreError
+from agent.store.buffers import page_buffer
 
 DIGEST_BYTES = 32
 _READ_BYTES = 1 << 20
@@ -21,7 +22,7 @@ class Readable(Protocol):
 def digest_of(readable: Readable, start: int, end: int) -> bytes:
     """The digest of bytes [start, end). Raises `StoreError`."""
     hasher = blake3()
-    buffer = memoryview(bytearray(min(_READ_BYTES, end - start)))
+    buffer = page_buffer(min(_READ_BYTES, end - start))
     while start < end:
         count = readable.read_into(buffer[: min(len(buffer), end - start)], start)
         if count == 0:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable
 
 from agent.store import Digests, Partial, StoreError
+from agent.store.buffers import page_buffer
 from agent.store.cache import git_hash
 
 _READ_BYTES = 256 << 10
@@ -24,7 +25,7 @@ class FrontierHash:
 
     def run(self, over: Callable[[], bool]) -> Digests | None:
         """Blocks until the whole file is hashed; None when `over` became true before."""
-        buffer = memoryview(bytearray(min(_READ_BYTES, max(1, self._partial.size))))
+        buffer = page_buffer(min(_READ_BYTES, self._partial.size))
         while self.position < self._partial.size:
             frontier = self._partial.wait_frontier(self.position, _LOOK_SECONDS)
             while self.position < frontier:
