@@ -9,11 +9,11 @@ from typing import Any
 from peewee import Field, fn
 
 from router.domain.line import Site
-from router.domain.models import Manifest, Model, ModelStatus
+from router.domain.models import Manifest, Model
 from router.domain.nodes import Eviction, Node, RatesSet
-from router.domain.orders import Order, OrderTarget
+from router.domain.orders import Order
 from router.domain.tasks import UNFINISHED, Task, TaskMark, TaskState
-from router.storage import documents
+from router.storage import documents, records
 from router.storage.database import Database
 from router.storage.tables import (
     EvictionRow,
@@ -127,13 +127,13 @@ class PeeweeStore:
                 labels=dict(order.labels),
                 options=documents.options_to(order.options),
                 priority=order.priority,
-                **_changing(order),
+                **records.changing(order),
             )
         )
 
     def save_order(self, order: Order) -> None:
         """Keeps what changes of an order: its tasks, waves, exclusions, and whether it goes on."""
-        query = OrderRow.update(task_ids=list(order.task_ids), **_changing(order))
+        query = OrderRow.update(task_ids=list(order.task_ids), **records.changing(order))
         self._run(query.where(OrderRow.order_id == order.order_id))
 
     def order(self, order_id: str) -> Order | None:
@@ -149,7 +149,7 @@ class PeeweeStore:
         query = OrderRow.select().order_by(OrderRow.order_id.desc()).limit(limit)
         if before:
             query = query.where(OrderRow.order_id < before)
-        return [_order(row) for row in self._run(query)]
+        return [records.order(row) for row in self._run(query)]
 
     def orders_of(self, model_name: str = "", *, watched: bool = False) -> list[Order]:
         """The orders of a model, or of all, the oldest first; only the watched ones if asked so."""
@@ -158,13 +158,13 @@ class PeeweeStore:
             query = query.where(OrderRow.model_name == model_name)
         if watched:
             query = query.where(OrderRow.watched)
-        return [_order(row) for row in self._run(query)]
+        return [records.order(row) for row in self._run(query)]
 
     # Tasks
 
     def add_tasks(self, tasks: Sequence[Task]) -> None:
         """Keeps new tasks."""
-        for batch in _batches(map(_task_row, tasks)):
+        for batch in _batches(map(records.task_row, tasks)):
             self._run(TaskRow.insert_many(batch))
 
     def save_task(self, task: Task) -> None:
@@ -173,7 +173,7 @@ class PeeweeStore:
 
     def save_tasks(self, tasks: Iterable[Task]) -> None:
         """Replaces tasks."""
-        self._save_many(TaskRow, (TaskRow.task_id,), map(_task_row, tasks))
+        self._save_many(TaskRow, (TaskRow.task_id,), map(records.task_row, tasks))
 
     def task(self, task_id: str) -> Task | None:
         """The task with this id."""
@@ -450,121 +450,20 @@ class PeeweeStore:
             self._run(query.on_conflict(conflict_target=key, preserve=others))
 
     def _models(self, query: Any) -> list[Model]:
-        return [_model(row) for row in self._run(query)]
+        return [records.model(row) for row in self._run(query)]
 
     def _tasks(self, query: Any) -> list[Task]:
-        return [_task(row) for row in self._run(query)]
+        return [records.task(row) for row in self._run(query)]
 
     def _nodes(self, query: Any) -> list[Node]:
-        return [_node(row) for row in self._run(query)]
+        return [records.node(row) for row in self._run(query)]
 
     def _order(self, where: Any) -> Order | None:
         row = OrderRow.select().where(where).first(self._connection)
-        return None if row is None else _order(row)
+        return None if row is None else records.order(row)
 
 
 def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     every = iter(rows)
     while batch := list(islice(every, _INSERT_BATCH)):
         yield batch
-
-
-def _model(row: ModelRow) -> Model:
-    return Model(
-        name=row.name,
-        display_name=row.display_name,
-        status=ModelStatus(row.status),
-        manifest=documents.manifest_from(row.manifest),
-        required_memory_bytes=row.required_memory_bytes,
-        chat_template=row.chat_template,
-        facts=documents.facts_from(row.facts),
-        created_at=row.created_at,
-    )
-
-
-def _order(row: OrderRow) -> Order:
-    return Order(
-        order_id=row.order_id,
-        model_name=row.model_name,
-        target=OrderTarget(row.target),
-        node_ids=tuple(row.node_ids),
-        task_ids=tuple(row.task_ids),
-        request_id=row.request_id or "",
-        created_at=row.created_at,
-        labels=row.labels,
-        options=documents.options_from(row.options),
-        priority=row.priority,
-        waves=tuple(map(tuple, row.waves)),
-        excluded=tuple(row.excluded),
-        cancelled=row.cancelled,
-        watched=row.watched,
-    )
-
-
-def _changing(order: Order) -> dict[str, Any]:
-    return {
-        "waves": [list(wave) for wave in order.waves],
-        "excluded": list(order.excluded),
-        "cancelled": order.cancelled,
-        "watched": order.watched,
-    }
-
-
-def _task(row: TaskRow) -> Task:
-    return Task(
-        task_id=row.task_id,
-        order_id=row.order_id,
-        model_name=row.model_name,
-        node_id=row.node_id,
-        state=TaskState(row.state),
-        attempt=row.attempt,
-        bytes_total=row.bytes_total,
-        priority=row.priority,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        failure=documents.failure_from(row.failure),
-        keep_partial=row.keep_partial,
-        progress=documents.progress_from(row.progress),
-    )
-
-
-def _task_row(task: Task) -> dict[str, Any]:
-    return {
-        "task_id": task.task_id,
-        "order_id": task.order_id,
-        "model_name": task.model_name,
-        "node_id": task.node_id,
-        "state": task.state.value,
-        "attempt": task.attempt,
-        "bytes_total": task.bytes_total,
-        "priority": task.priority,
-        "created_at": task.created_at,
-        "updated_at": task.updated_at,
-        "started_at": task.started_at,
-        "ended_at": task.ended_at,
-        "failure": documents.failure_to(task.failure),
-        "keep_partial": task.keep_partial,
-        "progress": documents.progress_to(task.progress),
-    }
-
-
-def _node(row: NodeRow) -> Node:
-    return Node(
-        node_id=row.node_id,
-        name=row.name,
-        version=row.version,
-        labels=row.labels,
-        memory_bytes=row.memory_bytes,
-        gpus=documents.gpus_from(row.gpus),
-        disk_free_bytes=row.disk_free_bytes,
-        disk_total_bytes=row.disk_total_bytes,
-        settings=documents.settings_from(row.settings),
-        created_at=row.created_at,
-        last_seen_at=row.last_seen_at,
-        set_labels=row.set_labels,
-        set_max_rate=row.set_max_rate,
-        set_max_upload_rate=row.set_max_upload_rate,
-        set_max_hub_rate=row.set_max_hub_rate,
-    )
