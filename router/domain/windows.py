@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import datetime, time
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from router.domain.errors import InvalidOptions
 
@@ -16,7 +16,8 @@ class Window:
 
     `time_zone` is a name of the IANA database; "" is the zone of the router's machine. What counts
     is what a clock on the wall shows: on the day on which the hour from 02:00 is left out, a window
-    within that hour does not open; on the day on which it comes twice, it opens twice.
+    within that hour does not open; on the day on which it comes twice, it opens twice. A zone
+    that this machine, unlike the one that took it in, does not know is its own zone.
     """
 
     start: str
@@ -30,12 +31,19 @@ class Window:
 
     def is_open(self, now: datetime) -> bool:
         """Whether `now`, an aware moment, lies within; it can change at whole minutes only."""
-        local = now.astimezone(ZoneInfo(self.time_zone) if self.time_zone else None)
+        local = now.astimezone(_zone(self.time_zone))
         clock = time(local.hour, local.minute)
         start, end = time.fromisoformat(self.start), time.fromisoformat(self.end)
         if start < end:
             return start <= clock < end
         return clock >= start or clock < end
+
+
+def _zone(name: str) -> ZoneInfo | None:
+    try:
+        return ZoneInfo(name) if name else None
+    except ZoneInfoNotFoundError:
+        return None
 
 
 def check(window: Window) -> None:

@@ -82,3 +82,11 @@ def test_the_zone_of_the_machine_is_a_zone() -> None:
     check(Window("22:00", "06:00"))
 
     assert isinstance(Window("00:00", "12:00").is_open(moment("01-05 05:00")), bool)
+
+
+def test_a_zone_that_is_not_known_any_more_stops_nothing() -> None:
+    kept = Window("00:00", "12:00", "Formerly/Known")
+
+    assert kept.is_open(moment("01-05 05:00")) is Window("00:00", "12:00").is_open(
+        moment("01-05 05:00")
+    )
