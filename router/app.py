@@ -342,7 +342,6 @@ class Router:
                 log.exception("progress is not kept")
             pause = max(_KEEP_PROGRESS_SECONDS, (clock() - begun) / _KEEP_PROGRESS_SHARE)
 
-
     async def _divide_lines(self) -> None:
         """Whenever something has changed at a site, or may have by itself."""
         clock = asyncio.get_running_loop().time

@@ -132,7 +132,6 @@ class RegistrationServicer(registration_grpc.RegistrationServiceServicer):
         """See registration.proto."""
         return self._watches.models()
 
-
     def ExportModels(
         self, request: registration.ExportModelsRequest, context: object
     ) -> AsyncIterator[registration.ExportModelsResponse]:
