@@ -76,9 +76,7 @@ async def _serving(
     hub_rate = RateLimit()
     loop = asyncio.get_running_loop()
     sharing = Sharing(config.serving, store.shelf, lambda: node.peer_key, config.router)
-    swarm: SwarmDesk | None = None
-    if config.serving is not None:
-        swarm = SwarmDesk(store.shelf.find, lambda: node.peer_key, loop)
+    swarm = SwarmDesk(store.shelf.find, lambda: node.peer_key, loop)
     node = Node(
         folder,
         hello=_Introduction(config, identity, gpus, sharing).hello,
@@ -109,8 +107,7 @@ async def _serving(
         limit_upload=sharing.limit,
     )
     inventory = Inventory(store, folder / VERIFY_TIMES_FILE, store_changed, checks=checks)
-    if swarm is not None:
-        swarm.held = inventory.look_again
+    swarm.held = inventory.look_again
     scrub = Scrub(
         store,
         folder / SCRUB_FOLDER,
@@ -134,8 +131,7 @@ async def _serving(
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_STOPPING_SECONDS):
                     await asyncio.gather(runner.close(), asyncio.to_thread(sharing.close))
-            if swarm is not None:
-                swarm.close()
+            swarm.close()
     node.save()
 
 
@@ -153,7 +149,7 @@ class _Fetch:
         loop: asyncio.AbstractEventLoop,
         quota: Quota,
         handover: Handover,
-        swarm: SwarmDesk | None,
+        swarm: SwarmDesk,
     ) -> None:
         self._order = order
         self._snapshot = store.snapshot(order.manifest)

@@ -75,6 +75,34 @@ def test_a_node_is_alone_no_more_when_another_wants_or_has_the_file() -> None:
     assert not having.is_alone("a")
 
 
+def test_nodes_that_serve_nothing_are_alone_with_one_another_only() -> None:
+    shared = swarm(8)
+    for name in ("mute", "silent"):
+        shared.join(name, 0, {}, 0.0, serves=False)
+    before = shared.is_alone("mute"), shared.is_alone("silent")
+
+    join(shared, "a")
+
+    assert before == (True, True)
+    assert not any(map(shared.is_alone, ("mute", "silent", "a")))
+
+
+def test_a_node_that_serves_nothing_takes_from_others_and_is_asked_for_nothing() -> None:
+    shared = swarm(2)
+    shared.join("mute", mask(0), digests(0), 0.0, serves=False)
+    shared.set_capacity("mute", 4)
+    join(shared, "a")
+
+    leases = [*shared.decide(0.0), *shared.decide(1.0)]
+    for grant in leases:
+        got(shared, grant, 2.0)
+
+    assert {(grant.node_id, grant.holder_id) for grant in leases} == {("a", HUB)}
+    assert {grant.piece for grant in leases} == {0, 1}
+    assert only(shared.decide(2.0)) == Grant("mute", 1, "a", digest(1))
+    assert shared.digests_wanted(2.0) == []
+
+
 def test_different_pieces_come_from_the_hub_to_different_nodes() -> None:
     shared = swarm(64)
     for name in "abcd":

@@ -43,9 +43,10 @@ class Board:
         # Those that want nothing, and those that have verified the whole file.
         self._offers = 0
         self._wholes = 0
-        # Holders that lied, each with the pieces it was about.
+        # Holders that lied, each with the pieces it was about, and members that serve nothing.
         self._shunned: dict[int, int] = {}
         self.shunned = 0
+        self._mute = 0
         # Members that could work on a piece more.
         self.hungry = 0
         # Members by how many pieces they are fetching.
@@ -81,10 +82,21 @@ class Board:
     def is_alone(self, slot: int | None) -> bool:
         """Whether no other node wants the file or can give of it."""
         others = self._members | self._offers & ~self.shunned
-        return not (others if slot is None else others & ~(1 << slot))
+        if slot is not None:
+            others &= ~(1 << slot)
+            if self._mute >> slot & 1:
+                others &= ~self._mute
+        return not others
 
-    def add_member(self, slot: int, have: int, now: float) -> None:
+    def add_member(self, slot: int, have: int, now: float, *, serves: bool) -> None:
         """A node that does not take part begins to, with capacity 0."""
+        if not serves:
+            self._mute |= 1 << slot
+            self._shunned.setdefault(slot, 0)
+            self.shunned |= 1 << slot
+        elif self._mute >> slot & 1:
+            self._mute &= ~(1 << slot)
+            self.pardon(slot, 0)
         member = Member(slot, have, self.pieces.all & ~have)
         self.members[slot] = member
         self._members |= 1 << slot
@@ -186,7 +198,7 @@ class Board:
     def pardon(self, slot: int, piece: int) -> bool:
         """It was not the holder's fault. Whether it is a source again."""
         left = self._shunned.get(slot, 0) & ~(1 << piece)
-        if slot not in self._shunned or left:
+        if slot not in self._shunned or left or self._mute >> slot & 1:
             if left:
                 self._shunned[slot] = left
             return False
@@ -309,7 +321,8 @@ class Board:
     def lessees(self, piece: int) -> int:
         """Members to whom a lease of the piece could be given.
 
-        One that lied gets it only when nobody else lacks it: nobody would take it from there.
+        One that lied or serves nothing gets it only when nobody else lacks it: nobody would take
+        it from there.
         """
         lackers = self.pieces.lackers[piece]
         if self._shunned:

@@ -38,14 +38,23 @@ class Swarm:
 
     # Who takes part
 
-    def join(self, node_id: str, have: int, digests: Mapping[int, bytes], now: float) -> None:
+    def join(
+        self,
+        node_id: str,
+        have: int,
+        digests: Mapping[int, bytes],
+        now: float,
+        *,
+        serves: bool = True,
+    ) -> None:
         """A node wants the file, has these pieces (bits), and knows these digests.
 
-        Whatever was known of it in this swarm is replaced; its capacity is 0 until it is set.
+        One that does not serve takes from others, and is nobody's source. Whatever was known of it
+        in this swarm is replaced; its capacity is 0 until it is set.
         """
         slot = self._fleet.slot(node_id)
         self._board.remove(slot)
-        self._board.add_member(slot, have & self._board.pieces.all, now)
+        self._board.add_member(slot, have & self._board.pieces.all, now, serves=serves)
         self._tell(slot, digests, whole=False, now=now)
 
     def offer(self, node_id: str, now: float) -> None:

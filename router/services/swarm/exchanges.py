@@ -68,7 +68,8 @@ class Exchanges:
                     exchange.swarm.offer(holder.node_id, now)
         exchange.members[peer.node_id] = Member(peer, have)
         peer.joined.add(sha256)
-        exchange.swarm.join(peer.node_id, have, digests, now)
+        serves = bool(peer.reach.near)
+        exchange.swarm.join(peer.node_id, have, digests, now, serves=serves)
         self.mark(exchange, changed=True)
         return exchange
 
