@@ -8,7 +8,7 @@ from blake3 import blake3
 
 from agent.store import Partial
 from agent.swarm.digests import digest_of
-from agent.swarm.values import HUB, Grant
+from agent.swarm.values import HUB, Grant, Patience
 from agent.transfer.interrupt import Interrupted
 from agent.transfer.pieces import Lease
 from agent.transfer.source import Cause, Source, SourceFailure
@@ -72,6 +72,29 @@ class PieceLease(Lease):
             raise Interrupted(_CANCELLED)
 
 
+class _Pace:
+    """Whether a node sends fast enough, by the time that is spent waiting for its bytes."""
+
+    def __init__(self, source: Source, patience: Patience) -> None:
+        self._source = source
+        self._patience = patience
+        self._seconds = 0.0
+        self._count = 0
+
+    def waited(self, seconds: float, count: int) -> None:
+        """See `Lease`."""
+        self._seconds += seconds
+        self._count += count
+        if self._seconds < self._patience.stall:
+            return
+        if self._count < self._seconds * self._patience.pace:
+            raise SourceFailure(
+                Cause.STALLED,
+                f"{self._source.name} sent {self._count} bytes in {self._seconds:.0f} s",
+            )
+        self._seconds, self._count = 0.0, 0
+
+
 class HubLease(PieceLease):
     """Bytes of the Hub: they count as they come, and are digested on the way."""
 
@@ -106,10 +129,15 @@ class PeerLease(PieceLease):
     """A whole piece from another node, in its place at once, and accepted in the end."""
 
     def __init__(
-        self, grant: Grant, span: tuple[int, int], source: Source, stall_seconds: float
+        self, grant: Grant, span: tuple[int, int], source: Source, patience: Patience
     ) -> None:
-        super().__init__(grant, span, span, source, stall_seconds)
+        super().__init__(grant, span, span, source, patience.stall)
         self._hasher = blake3()
+        self._pace = _Pace(source, patience)
+
+    def waited(self, seconds: float, count: int) -> None:
+        """See `Lease`."""
+        self._pace.waited(seconds, count)
 
     def take(self, data: memoryview, partial: Partial) -> None:
         """See `Lease`."""
@@ -142,12 +170,19 @@ class SpareLease(PieceLease):
         span: tuple[int, int],
         source: Source,
         rivals: Iterable[PieceLease],
-        stall_seconds: float | None,
+        patience: Patience,
     ) -> None:
-        super().__init__(grant, span, span, source, stall_seconds)
+        is_hub = grant.holder == HUB
+        super().__init__(grant, span, span, source, None if is_hub else patience.stall)
+        self._pace = None if is_hub else _Pace(source, patience)
         self._rivals = tuple(rivals)
         self._bytes = bytearray(span[1] - span[0])
         self._hasher = blake3()
+
+    def waited(self, seconds: float, count: int) -> None:
+        """See `Lease`."""
+        if self._pace is not None:
+            self._pace.waited(seconds, count)
 
     def take(self, data: memoryview, partial: Partial) -> None:
         """See `Lease`."""

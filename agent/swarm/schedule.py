@@ -281,11 +281,10 @@ class SharedSchedule:
             busy = any(isinstance(lease, SpareLease) for lease in self._running)
             if busy or span[1] - span[0] > _LARGEST_SPARE_BYTES:
                 return None
-            stall = None if is_hub else self._patience.stall
-            return SpareLease(grant, span, source, rivals, stall)
+            return SpareLease(grant, span, source, rivals, self._patience)
         if is_hub:
             return HubLease(grant, span, self._partial.gaps(*span)[0], source)
-        return PeerLease(grant, span, source, self._patience.stall)
+        return PeerLease(grant, span, source, self._patience)
 
     def _landed(self, lease: PieceLease) -> list[PieceLease]:
         """Takes a lease back; returns those that are to be cancelled because its piece is there."""

@@ -67,5 +67,6 @@ class Patience:
     away: float = 2.0  # for a router that is gone
     silence: float = 20.0  # for a grant, while nothing is being fetched
     help: float = 30.0  # since another node gave a piece, as long as one counts on them
-    stall: float = 5.0  # for a byte of another node
+    stall: float = 5.0  # for a byte of another node, and for what `pace` says of this time
+    pace: float = 64e3  # bytes per second that make another node worth waiting for
     connect: float = 2.0  # for each address of another node

@@ -339,11 +339,11 @@ class BlobDownload:
         ):
             size = pipe.capacity if most is None else min(most, pipe.capacity)
             count = read.read_into_pipe(pipe.in_end, size)
-            worker.listening_since = None
+            _end_wait(worker, lease, count)
             lease.take_from(pipe.out_end, count, self._partial)
         else:
             count = read.read_into(buffer if most is None else buffer[:most])
-            worker.listening_since = None
+            _end_wait(worker, lease, count)
             lease.take(buffer[:count], self._partial)
 
     def _most(self, lease: Lease) -> int | None:
@@ -404,3 +404,9 @@ class BlobDownload:
             except StoreError as error:
                 self._fail(error)
                 return
+
+
+def _end_wait(worker: _Worker, lease: Lease, count: int) -> None:
+    since, worker.listening_since = worker.listening_since, None
+    if since is not None:
+        lease.waited(time.monotonic() - since, count)

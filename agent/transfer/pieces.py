@@ -42,6 +42,11 @@ class Lease:
         partial.write_from(pipe, count, self.position, self.source.origin)
         self.position += count
 
+    def waited(self, seconds: float, count: int) -> None:
+        """So long was waited for the next `count` bytes. Raises `SourceFailure` when that is not
+        worth it.
+        """
+
     def finish(self, partial: Partial) -> None:
         """Every byte has come. Raises `SourceFailure` when they are not the right ones."""
 
