@@ -76,7 +76,7 @@ async def _serving(
     hub_rate = RateLimit()
     loop = asyncio.get_running_loop()
     sharing = Sharing(config.serving, store.shelf, lambda: node.peer_key, config.router)
-    swarm = SwarmDesk(store.shelf.find, lambda: node.peer_key, loop)
+    swarm = SwarmDesk(store.shelf.find, lambda: node.peer_key, loop, node_id=identity)
     node = Node(
         folder,
         hello=_Introduction(config, identity, gpus, sharing).hello,

@@ -34,8 +34,13 @@ class SwarmDesk:
         key: Callable[[], bytes],
         loop: asyncio.AbstractEventLoop,
         patience: Patience | None = None,
+        *,
+        node_id: str = "",
     ) -> None:
-        """`find` gives what is on the disk of a file, `key` is what the fleet's nodes sign with."""
+        """`find` gives what is on the disk of a file, `key` is what the fleet's nodes sign with;
+        `node_id` is what the others know this node by.
+        """
+        self._node_id = node_id
         self._loop = loop
         self._patience = patience or Patience()
         self._peers = Peers(key, self._patience.connect)
@@ -59,6 +64,7 @@ class SwarmDesk:
                 hub,
                 lambda grant: self._peers.source(grant, sha256, partial.size),
                 member,
+                node_id=self._node_id,
                 is_connected=self._outbox is not None,
                 is_answering=self._is_answering,
                 patience=self._patience,

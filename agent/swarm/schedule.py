@@ -11,6 +11,7 @@ from agent.swarm.lease import HubLease, PeerLease, PieceLease, SpareLease, Wrong
 from agent.swarm.peer_source import Unreachable
 from agent.swarm.standing import Mode, Standing
 from agent.swarm.told import Told
+from agent.swarm.turns import Turns
 from agent.swarm.values import HUB, Grant, News, Patience, Result
 from agent.transfer.pieces import AnyOrder, InOrder, Lease
 from agent.transfer.sharing import HubWay
@@ -50,12 +51,14 @@ class SharedSchedule:
         source: Callable[[Grant], Source],
         desk: Desk,
         *,
+        node_id: str,
         is_connected: bool,
         is_answering: bool,
         patience: Patience,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`source` is the file at the holder that a grant names; `clock` is in seconds.
+        """`source` is the file at the holder that a grant names; `node_id` is this node's; `clock`
+        is in seconds.
 
         Not connected, or to a router that does not speak of pieces (`is_answering`): begins with
         the Hub at once.
@@ -72,6 +75,7 @@ class SharedSchedule:
             patience, clock, is_connected=is_connected, is_answering=is_answering
         )
         self._told = Told(partial)
+        self._turns = Turns(node_id)
         self._helped_at: float | None = None
         self._queue: list[Grant] = []
         self._running: list[PieceLease] = []
@@ -219,6 +223,8 @@ class SharedSchedule:
         self._queue.clear()
 
     def _take_in(self, grant: Grant) -> None:
+        if grant.holder != HUB:
+            self._turns.know(grant.holder)
         if not self._told.knows(grant.piece) or (grant.holder != HUB and not grant.digest):
             self._told.failed(grant.piece, grant.holder, Result.RETURNED)
             return
@@ -321,7 +327,8 @@ class SharedSchedule:
     def _new_order(self, rest: list[tuple[int, int]]) -> InOrder:
         size, hub = self._partial.size, self._hub
         if self._standing.mode is Mode.AWAY:
-            return AnyOrder(hub.source, rest, size, pieces.piece_bytes(size), hub.connections)
+            length = pieces.piece_bytes(size)
+            return AnyOrder(hub.source, rest, size, length, hub.connections, self._turns.of)
         return InOrder(hub.source, rest, size, hub.piece_bytes, hub.connections)
 
 

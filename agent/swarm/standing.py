@@ -12,7 +12,7 @@ class Mode(Enum):
     ASKING = "nobody: the router was asked, and nothing has begun"
     GRANTED = "the router: others share the file"
     ALONE = "this node, in order: nobody shares the file"
-    AWAY = "this node, by chance: the router is away or silent"
+    AWAY = "this node, by turns: the router is away or silent"
     APART = "this node, in order: it shares the file no more"
 
     @property

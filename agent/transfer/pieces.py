@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
@@ -153,10 +153,10 @@ class InOrder:
 
 
 class AnyOrder(InOrder):
-    """As `InOrder`, one piece after the other, but the pieces in an order of chance.
+    """As `InOrder`, one piece after the other, but the pieces by turn, and by chance among equals.
 
-    Nodes that fetch the same file without knowing of one another then have different pieces to give
-    when they do. A piece that was begun comes first.
+    Nodes that fetch the same file without speaking to one another then have different pieces to
+    give when they do. A piece that was begun comes first.
     """
 
     def __init__(
@@ -166,18 +166,30 @@ class AnyOrder(InOrder):
         size: int,
         piece_bytes: int,
         parallel: int,
+        turn: Callable[[int], int],
     ) -> None:
+        """`turn` says of the number of a piece how soon it is due: the smallest first."""
         super().__init__(source, missing, size, piece_bytes, parallel)
         self._random = random.Random()
+        length = self._piece_bytes
+        self._turns = {
+            piece: turn(piece)
+            for start, end in self._free
+            for piece in range(start // length, (end - 1) // length + 1)
+        }
 
     def _choose(self, free: list[tuple[int, int]]) -> tuple[int, int]:
         for number, (start, _) in enumerate(free):
             if start % self._piece_bytes:
                 return number, start
-        number = self._random.randrange(len(free))
-        start, end = free[number]
-        first, last = start // self._piece_bytes, (end - 1) // self._piece_bytes
-        return number, self._random.randint(first, last) * self._piece_bytes
+        length = self._piece_bytes
+        due = [
+            (self._turns[piece], self._random.random(), number, piece)
+            for number, (start, end) in enumerate(free)
+            for piece in range(start // length, (end - 1) // length + 1)
+        ]
+        _, _, number, piece = min(due)
+        return number, piece * length
 
 
 def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
