@@ -77,6 +77,7 @@ class BlobDownload:
         self._log = log
         self._changed = threading.Condition()
         self._stopped = False
+        self._ended = False  # it is decided how; what threads meet from now on changes nothing
         self._failure: TransferError | StoreError | None = None
         self._digests: Digests | None = None
         self._hash = FrontierHash(partial, with_git=with_git) if verify else None
@@ -147,7 +148,7 @@ class BlobDownload:
         return self._partial.received.total == self._partial.size
 
     def _is_over(self) -> bool:
-        return self._stopped or self._failure is not None
+        return self._stopped or self._ended or self._failure is not None
 
     # The thread that called run
 
@@ -207,6 +208,8 @@ class BlobDownload:
         return self._options.stall_seconds if seconds is None else seconds
 
     def _end(self) -> None:
+        with self._changed:
+            self._ended = True
         self._wake_everybody("over")
         deadline = time.monotonic() + _JOIN_SECONDS
         for thread in self._threads:
@@ -232,7 +235,7 @@ class BlobDownload:
 
     def _fail(self, failure: TransferError | StoreError) -> None:
         with self._changed:
-            if self._failure is None and not self._stopped:
+            if not self._is_over():
                 self._failure = failure
             self._changed.notify_all()
 
