@@ -218,15 +218,17 @@ def pages(
         request.page_token = reply.next_page_token
 
 
-def grpcurl_command(request: Message, address: str, *, with_token: bool) -> str:
-    """The `grpcurl` command that sends this request; ready for a POSIX shell.
+def grpcurl_command(
+    request: Message, address: str, *, with_token: bool, from_stdin: bool = False
+) -> str:
+    """The `grpcurl` command that sends this request, or such as it reads; for a POSIX shell.
 
     The token itself never shows: the command takes it from LLM_ROUTER_TOKEN.
     """
     body = json.dumps(MessageToDict(request, preserving_proto_field_name=True), ensure_ascii=False)
     header = ' -H "authorization: Bearer $LLM_ROUTER_TOKEN"' if with_token else ""
     return (
-        f"grpcurl -plaintext{header} -d {shlex.quote(body)} "
+        f"grpcurl -plaintext{header} -d {'@' if from_stdin else shlex.quote(body)} "
         f"{shlex.quote(address)} {_path(request).removeprefix('/')}"
     )
 

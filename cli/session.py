@@ -43,13 +43,22 @@ class Session:
         self.explain(request)
         return self.router.call(request, answer)
 
-    def explain(self, *requests: Message) -> None:
-        """With `--grpcurl` prints the commands of these requests and ends the run."""
+    def explain(self, *requests: Message, fed_by: str = "") -> None:
+        """With `--grpcurl` prints the commands of these requests and ends the run.
+
+        `fed_by` is a command that writes, as JSON, the messages of a stream of such requests.
+        """
         if not self._settings.grpcurl:
             return
         target = self._settings.target
         for request in requests:
-            click.echo(grpcurl_command(request, target.address, with_token=bool(target.token)))
+            command = grpcurl_command(
+                request,
+                target.address,
+                with_token=bool(target.token),
+                from_stdin=bool(fed_by),
+            )
+            click.echo(f"{fed_by} | {command}" if fed_by else command)
         raise click.exceptions.Exit(0)
 
     def close(self) -> None:

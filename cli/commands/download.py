@@ -18,6 +18,7 @@ from protos.llmrouter.v1 import download_pb2
 
 __all__ = ["model"]
 
+_MOST_NODES = 999_999_999
 _WINDOW = re.compile(r"(\d\d:\d\d)\s*(?:-|–|\.\.)\s*(\d\d:\d\d)")
 _THEN = re.compile(r"([1-9]\d{0,8})(%?)")
 
@@ -135,11 +136,13 @@ def _memory(one: download_pb2.NodePlan) -> str:
 @click.argument("name", metavar="MODEL")
 @_target_options
 @click.option("--follow", is_flag=True, help="Nodes that join later get it, too.")
-@click.option("--canary", type=click.IntRange(1), metavar="N", help="So many nodes go first.")
+@click.option(
+    "--canary", type=click.IntRange(1, _MOST_NODES), metavar="N", help="So many nodes go first."
+)
 @click.option("--then", metavar="25%|N", help="Then so many at a time (all the rest).")
 @click.option(
     "--max-failures",
-    type=click.IntRange(0),
+    type=click.IntRange(0, _MOST_NODES),
     metavar="F",
     help="With more failed tasks no further wave begins (0).",
 )
@@ -165,7 +168,12 @@ def _memory(one: download_pb2.NodePlan) -> str:
     help="Only if it would do what this plan says.",
 )
 @click.option("--detach", is_flag=True, help="Order it and return; do not watch.")
-@click.option("--priority", type=int, default=0, help="Larger goes first on each node (0).")
+@click.option(
+    "--priority",
+    type=click.IntRange(-1000, 1000),
+    default=0,
+    help="Larger goes first on each node (0).",
+)
 @click.option(
     "--request-id",
     metavar="ID",

@@ -43,7 +43,7 @@ def model() -> None:
 @click.option("--max-size", "max_bytes", type=ByteSize(), metavar="SIZE", help="At most: 8GB.")
 @click.option("--quant", "quantization", metavar="QUANT", default="", help="Only e.g. Q4_K_M.")
 @click.option("--limit", type=click.IntRange(1, 100), help="So many (20; --registered: all).")
-@click.option("--offset", type=click.IntRange(0), default=0, help="After so many.")
+@click.option("--offset", type=click.IntRange(0, 999_999_999), default=0, help="After so many.")
 @with_session
 def list_models(
     session: Session,

@@ -130,6 +130,8 @@ def set_site(
 def _name(text: str) -> str:
     if text == _WITHOUT_NAME:
         return ""
+    if not text:
+        raise click.UsageError(f'say which site: "{_WITHOUT_NAME}" is that without a name')
     try:
         names.label("site", text)
     except names.InvalidName as error:

@@ -69,6 +69,11 @@ class Site:
     timetable: tuple[TimedRate, ...] = ()
     time_zone: str = ""
 
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit at any time."""
+        return bool(self.max_hub_rate or self.timetable)
+
     def rate_at(self, moment: datetime) -> int:
         """The limit at an aware moment; 0: none. It changes only as a minute begins.
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from router.domain.errors import InvalidOptions
 from router.domain.tasks import ENDED, TaskState
 
+_MOST = 999_999_999  # nodes; what both edges of the contract can say
+
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
@@ -52,9 +54,9 @@ class Standing:
 def check(rollout: Rollout) -> None:
     """Raises `InvalidOptions` for what makes no waves."""
     numbers = (rollout.canary_nodes, rollout.wave_nodes, rollout.max_failures)
-    if min(numbers) < 0 or not 0 <= rollout.wave_percent <= 100:
+    if min(numbers) < 0 or max(numbers) > _MOST or not 0 <= rollout.wave_percent <= 100:
         raise InvalidOptions(
-            "the numbers of a rollout are not negative, and its share is 1 to 100 percent",
+            f"the numbers of a rollout are 0 to {_MOST}, and its share is 1 to 100 percent",
             param="rollout",
         )
     if rollout.wave_percent and rollout.wave_nodes:

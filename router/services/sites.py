@@ -38,7 +38,7 @@ class Sites:
 
     def all(self) -> list[SiteView]:
         """Every site that has nodes or limits, by name."""
-        return self._views({site.name: site for site in self._store.sites()})
+        return self._views({site.name: site for site in self._store.sites() if site.limited})
 
     def update(
         self,

@@ -1,6 +1,9 @@
 """`model export` and `model import`: a file appears when it is whole, or not at all."""
 
+import base64
 import hashlib
+import json
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -177,3 +180,16 @@ def test_a_file_that_is_not_there_is_a_wrong_use(cli: Cli, tmp_path: Path) -> No
     assert cli("model", "import", str(tmp_path / "none.tar")).exit_code == 2
     assert cli("model", "export", str(tmp_path / "b.tar")).exit_code == 2
     assert cli("model", "export", str(tmp_path / "no" / "b.tar"), NAME).exit_code == 1
+
+
+def test_the_printed_grpcurl_command_of_an_import_reads_the_whole_file(tmp_path: Path) -> None:
+    bundle = tmp_path / "it's a bundle.tar"
+    bundle.write_bytes(CONTENT)
+
+    printed = Cli("127.0.0.1:1")("model", "import", str(bundle), "--grpcurl").stdout
+
+    fed, _, command = printed.rpartition(" | ")
+    written = subprocess.run(fed, shell=True, capture_output=True, check=True).stdout.splitlines()
+    messages = [base64.b64decode(json.loads(line)["data"]) for line in written]
+    assert (len(messages), b"".join(messages)) == (2, CONTENT)
+    assert command.startswith("grpcurl -plaintext -d @ 127.0.0.1:1 ")

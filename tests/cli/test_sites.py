@@ -92,6 +92,7 @@ def test_what_is_set_is_sent_and_the_rest_stays(
     [
         ("berlin",),
         ("not a label", "--max-hub-rate", "1"),
+        ("", "--max-hub-rate", "1"),
         ("berlin", "--timetable", "22-6=0"),
         ("berlin", "--timetable", "22:00-06:00"),
         ("berlin", "--timetable", "22:00-06:00=much"),

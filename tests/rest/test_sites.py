@@ -31,10 +31,20 @@ def test_a_hyphen_is_the_site_of_nodes_without_the_label(http: httpx.Client) -> 
     assert (changed["name"], changed["present_max_hub_rate_bps"]) == ("", 9)
 
 
+def test_a_site_without_nodes_and_limits_is_not_listed(http: httpx.Client) -> None:
+    def listed(rate: int) -> bool:
+        http.put("/api/sites/once", json={"max_hub_rate_bps": rate})
+        return "once" in [site["name"] for site in http.get("/api/sites").json()["sites"]]
+
+    assert (listed(9), listed(0)) == (True, False)
+
+
 @pytest.mark.parametrize(
     ("site", "body"),
     [
         ("a", {"max_hub_rate_bps": -1}),
+        ("a", {"max_hub_rate": 5}),
+        ("a", {"timetable": [{**NIGHT, "days": "Mon"}]}),
         ("a", {"time_zone": "Mars/Olympus"}),
         ("a", {"timetable": [{**NIGHT, "start": "9:00"}]}),
         ("a", {"timetable": [{"start": "09:00"}]}),

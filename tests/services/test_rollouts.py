@@ -506,11 +506,12 @@ def test_a_node_that_failed_replaces_after_its_retry(world: World) -> None:
     [
         (OrderTarget.SPECIFIC, ["n1"], FOLLOW, InvalidOptions),
         (ALL, [], OrderOptions(rollout=Rollout(max_failures=1)), InvalidOptions),
+        (ALL, [], OrderOptions(rollout=Rollout(canary_nodes=1 << 31)), InvalidOptions),
         (ALL, [], OrderOptions(window=Window("22:00", "22:00")), InvalidOptions),
         (ALL, [], OrderOptions(replaces="o/other:Q4_K_M"), InvalidOptions),
         (ALL, [], OrderOptions(replaces="o/none:Q4_K_M"), ModelNotFound),
     ],
-    ids=["follow", "rollout", "window", "itself", "unknown"],
+    ids=["follow", "rollout", "canary", "window", "itself", "unknown"],
 )
 def test_options_that_make_no_sense_order_nothing(
     world: World,

@@ -1,9 +1,9 @@
 """The JSON of orders and plans. Sizes in bytes, spans in seconds."""
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from router.domain.errors import InvalidOptions, InvalidTarget
 from router.domain.orders import OrderOptions, OrderTarget, OrderView
@@ -14,6 +14,18 @@ from router.rest.shapes.base import Moment, Shape, Text
 from router.rest.shapes.downloads import TaskShape
 
 _THEN = re.compile(r"([0-9]{1,9})(%?)")
+
+
+def _number_as_text(value: object) -> object:
+    return str(value) if type(value) is int else value
+
+
+# JSON has two ways to write it, `25` and `"25%"`.
+_Then = Annotated[
+    Text,
+    BeforeValidator(_number_as_text),
+    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string"}]}),
+]
 
 
 class WindowShape(Shape):
@@ -43,7 +55,7 @@ class DownloadRequest(Shape):
     priority: int = 0
     follow: bool = False
     canary: int = 0
-    then: int | Text | None = None
+    then: _Then | None = None
     max_failures: int = 0
     window: WindowShape | None = None
     replaces: Text | None = None
@@ -72,7 +84,7 @@ class DownloadRequest(Shape):
     def _rollout(self) -> Rollout | None:
         if not (self.canary or self.then is not None or self.max_failures):
             return None
-        size = _THEN.fullmatch(str(self.then if self.then is not None else 0))
+        size = _THEN.fullmatch(self.then if self.then is not None else "0")
         if size is None or (self.then is not None and int(size[1]) == 0):
             raise InvalidOptions(
                 f'then is "{self.then}": write a number of nodes, or a share like "25%"',

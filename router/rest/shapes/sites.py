@@ -1,6 +1,6 @@
 """The JSON of sites. Rates in bytes per second; 0: no limit."""
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from router.rest.shapes.base import Shape, Text
 from router.services.sites import SiteView
@@ -10,6 +10,8 @@ _Rate = Field(ge=0, lt=1 << 63)
 
 class TimedRateShape(Shape):
     """A limit from `start` to `end` ("HH:MM"), of every day."""
+
+    model_config = ConfigDict(extra="forbid")
 
     start: Text
     end: Text
@@ -58,6 +60,8 @@ class SiteList(Shape):
 
 class SiteLimits(Shape):
     """What may cross a site's line; what is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
 
     max_hub_rate_bps: int | None = Field(default=None, ge=0, lt=1 << 63)
     timetable: list[TimedRateShape] | None = None
