@@ -226,8 +226,10 @@ class _Stream:
                     self._swarms.digests(*self._key, told.sha256, digests, told.missing)
                 case "file_url_request":
                     self._look_up(request.file_url_request)
-                case _:
-                    raise InvalidArgument("Hello comes once, and nothing unknown", param="event")
+                case "hello":
+                    raise InvalidArgument("Hello comes once", param="event")
+                case other:
+                    log.debug("an event that this router does not know", kind=other)
 
     async def follow(self, watch: Watch) -> None:
         """Sees to it that the agent is told of every change. Raises `SessionFenced`."""

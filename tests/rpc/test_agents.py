@@ -101,6 +101,17 @@ def test_a_second_hello_ends_the_stream(router: RunningRouter) -> None:
         assert told(agent.ended()).code == "INVALID_ARGUMENT"
 
 
+def test_an_event_of_a_later_version_is_passed_over(stocked: RunningRouter) -> None:
+    with FakeAgent(stocked.call.agent) as agent:
+        task_id = order(stocked)
+        assigned = agent.assignment(lambda a: a.tasks).tasks[0]
+        agent.say(agent_pb2.ConnectRequest())
+        agent.report(assigned, common_pb2.TASK_STATE_DOWNLOADING, done=7)
+
+        eventually(lambda: task(stocked, task_id).bytes_done == 7)
+        assert online(stocked)
+
+
 def test_a_second_stream_of_a_node_fences_the_first_loudly(router: RunningRouter) -> None:
     with FakeAgent(router.call.agent) as first, FakeAgent(router.call.agent) as second:
         error = told(first.ended())

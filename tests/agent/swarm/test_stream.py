@@ -27,7 +27,7 @@ async def test_an_agent_joins_fetches_what_is_granted_tells_digests_and_leaves(
     model = published(hub, tmp_path / "hub", {"tiny-Q4_0.gguf": SIZE})
     sha256 = model.files[0].sha256
     assert sha256 is not None
-    async with FakeRouter() as router:
+    async with FakeRouter(peer_key=b"k" * 32) as router:
         with agent_process(tmp_path / "node", router.address) as agent:
             await agent.start()
             session = await router.session()
@@ -53,3 +53,18 @@ async def test_an_agent_joins_fetches_what_is_granted_tells_digests_and_leaves(
             assert {d.piece: d.digest for d in answer.digests} == {2: told[2]}
             assert sorted(told) == [0, 1, 2]
             assert is_whole(agent.models_dir, model)
+
+
+async def test_a_router_from_before_the_swarm_hears_nothing_of_pieces(
+    tmp_path: Path, hub: FaultyHub
+) -> None:
+    model = published(hub, tmp_path / "hub", {"tiny-Q4_0.gguf": SIZE})
+    async with FakeRouter() as router:
+        with agent_process(tmp_path / "node", router.address) as agent:
+            await agent.start()
+            session = await router.session()
+            session.assign(task(model))
+            done = await session.task("t1", common_pb2.TASK_STATE_COMPLETED)
+
+    assert done.bytes_from == common_pb2.BytesBySource(hub=SIZE)
+    assert {event.WhichOneof("event") for event in session.events} == {"report", "inventory"}
