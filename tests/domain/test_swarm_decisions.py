@@ -169,6 +169,42 @@ def test_a_holder_that_tells_no_digest_does_not_hold_up_the_others() -> None:
     assert only(shared.decide(later)).holder_id == HUB
 
 
+def test_a_holder_that_goes_on_telling_digests_is_waited_for() -> None:
+    shared = swarm(3)
+    shared.offer("a", 0.0)
+    join(shared, "b")
+    shared.digests_wanted(0.0)
+    patience = Settings().digest_patience
+
+    for piece in (0, 1):
+        at = (piece + 1) * patience * 0.75
+        shared.take_digests("a", digests(piece), [], at)
+        shared.decide(at)
+        shared.digests_wanted(at)
+    late = shared.decide(patience * 1.5 + patience / 2)
+
+    assert all(grant.holder_id == "a" for grant in late)
+
+
+@pytest.mark.parametrize("last_word", [0.0, 2.9])
+def test_a_taker_that_freezes_keeps_no_holder_from_others(last_word: float) -> None:
+    shared = swarm(8)
+    shared.offer("seed", 0.0)
+    join(shared, "frozen", capacity=5)
+    shared.take_digests("seed", digests(*range(8)), [], 0.0)
+    held = shared.decide(0.0)
+    assert {grant.holder_id for grant in held} == {"seed"}
+    if last_word:
+        got(shared, held.pop(), last_word)
+    shared.decide(last_word)
+
+    join(shared, "b", capacity=8, now=last_word)
+    granted = [grant for at in range(3, 20) for grant in shared.decide(float(at))]
+
+    assert {grant.holder_id for grant in granted if grant.node_id == "b"} >= {"seed"}
+    assert any(grant.node_id == "b" for grant in granted)
+
+
 def test_what_a_holder_says_it_has_no_more_is_fetched_from_the_hub() -> None:
     shared = swarm(2)
     shared.offer("a", 0.0)

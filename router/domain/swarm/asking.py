@@ -21,17 +21,19 @@ class Asking:
         # Whether there may be something to ask.
         self.due = False
 
-    def answered(self, holder: int, pieces: int) -> None:
-        """A holder told digests of these pieces, or that it has them no more."""
+    def answered(self, holder: int, pieces: int, now: float) -> bool:
+        """A holder told digests of these pieces, or that it has them no more. Whether it is to tell
+        more, for which it has as long again.
+        """
         self.due = True
         self._silent &= ~(1 << holder)
         if holder in self._asked:
-            open_pieces, until = self._asked[holder]
-            open_pieces &= ~pieces
+            open_pieces = self._asked[holder][0] & ~pieces
             if open_pieces:
-                self._asked[holder] = (open_pieces, until)
-            else:
-                del self._asked[holder]
+                self._asked[holder] = (open_pieces, now + self._settings.digest_patience)
+                return True
+            del self._asked[holder]
+        return False
 
     def gone(self, holder: int) -> None:
         """A holder's stream has ended, or it holds the file no more."""

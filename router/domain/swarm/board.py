@@ -231,6 +231,11 @@ class Board:
             self.timers.at(now + self.settings.digest_patience, self.asking.overdue)
         return chosen
 
+    def answered(self, slot: int, pieces: int, now: float) -> None:
+        """A holder told digests of these pieces, or that it has them no more."""
+        if self.asking.answered(slot, pieces, now):
+            self.timers.at(now + self.settings.digest_patience, self.asking.overdue)
+
     def _vouchers(self) -> list[tuple[int, int]]:
         sources = [slot for slot in self.have if slot not in self._shunned]
         sources.sort(key=lambda slot: not self.is_whole(slot))
@@ -377,9 +382,15 @@ class Board:
         del member.flights[flight.piece, flight.holder]
         if flight.holder != -1:
             self._sending[flight.holder].discard(flight)
-            self.fleet.ended(flight.holder)
+            self._stop_sending(flight)
         else:
             self.leases.end(flight)
+
+    def _stop_sending(self, flight: Flight) -> None:
+        """The holder is thought to be busy with a transfer no more."""
+        if flight.sending:
+            flight.sending = False
+            self.fleet.ended(flight.holder)
 
     def _move(self, member: Member, change: int) -> None:
         """Sorts a member that begins or ends a transfer; to be called before it does."""
@@ -404,10 +415,20 @@ class Board:
             self._restore(self.members[flight.taker], flight.piece)
 
     def _expire(self, flight: Flight) -> None:
-        if flight.active and not flight.ended:
-            if flight.holder != -1:
+        """A transfer takes too long: because of its holder, unless the taker is silent as a whole.
+
+        In the end the holder is free for others either way, also when the taker never speaks again.
+        """
+        if not flight.active or flight.ended:
+            return
+        if flight.holder != -1:
+            due, half = flight.started + flight.patience, flight.patience / 2
+            if self.members[flight.taker].heard < due - half:
+                self._stop_sending(flight)
+            else:
                 self.fleet.crawls(flight.holder, self.piece_bytes, flight.patience)
-            self._abandon(flight)
+                self.timers.at(due + flight.patience, self._stop_sending, flight)
+        self._abandon(flight)
 
     def look_again(self, piece: int, when: float) -> None:
         """A piece was not granted because it comes sooner another way: if it does not, it is."""

@@ -12,6 +12,7 @@ class Flight:
         "holder",
         "patience",
         "piece",
+        "sending",
         "started",
         "taker",
     )
@@ -31,6 +32,8 @@ class Flight:
         self.patience = 0.0
         # Not given up: the piece is given to nobody else meanwhile.
         self.active = True
+        # The holder is thought to be busy with it.
+        self.sending = holder != -1
         # The outcome is known, or nobody will tell it.
         self.ended = False
 
@@ -42,6 +45,7 @@ class Member:
         "capacity",
         "flights",
         "have",
+        "heard",
         "hub_failures",
         "lack",
         "next_look",
@@ -56,6 +60,8 @@ class Member:
         self.capacity = 0
         # By piece and holder, those given up included: the node still works on them.
         self.flights: dict[tuple[int, int], Flight] = {}
+        # When it last said what became of a piece.
+        self.heard = 0.0
         # Pieces in a row that the Hub did not bring.
         self.hub_failures = 0
         # When it is looked for pieces again that no holder it can reach has.

@@ -105,7 +105,7 @@ class Swarm:
         self._board.lose(slot, gone)
         self._tell(slot, digests, whole=whole, now=now)
         told = sum(1 << piece for piece in digests if self._board.is_piece(piece))
-        self._board.asking.answered(slot, told | gone)
+        self._board.answered(slot, told | gone, now)
 
     def outcome(
         self,
@@ -126,6 +126,7 @@ class Swarm:
         member = board.member(node_id)
         if member is None or not board.is_piece(piece):
             return
+        member.heard = now
         holder = -1 if holder_id == HUB else self._fleet.known(holder_id)
         flight = (
             None if holder is None else board.land(member, piece, holder, got=result is Result.GOT)

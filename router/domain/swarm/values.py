@@ -81,9 +81,9 @@ class Settings:
     # A holder that sent wrong bytes in so many files is a source of none for so long.
     accused_files: int = 3
     accused_pause: float = 3600.0
-    # How many digests are asked for at once, and how long an answer may take.
+    # How many digests are asked for at once, and how long the next of an answer may take.
     digests_at_once: int = 64
-    digest_patience: float = 20.0
+    digest_patience: float = 4.0
 
 
 def bits(mask: int) -> Iterator[int]:
