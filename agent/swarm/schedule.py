@@ -77,6 +77,7 @@ class SharedSchedule:
         self._told = Told(partial)
         self._turns = Turns(node_id)
         self._helped_at: float | None = None
+        self._givers: set[str] = set()
         self._queue: list[Grant] = []
         self._running: list[PieceLease] = []
         self._free: dict[Lease, InOrder] = {}
@@ -113,6 +114,12 @@ class SharedSchedule:
     def follow(self, wake: Callable[[], None]) -> None:
         """See `Membership`."""
         self._wake = wake
+
+    @property
+    def givers(self) -> list[str]:
+        """See `Membership`."""
+        with self._lock:
+            return sorted(self._givers)
 
     def leave(self, *, held: bool) -> None:
         """See `Membership`."""
@@ -299,6 +306,7 @@ class SharedSchedule:
         if lease.is_done:
             if not lease.is_from_hub:
                 self._helped_at = self._clock()
+                self._givers.add(grant.holder)
             self._told.got(grant.piece, grant.holder, lease.digest, lease.seconds)
             for other in [one for one in self._queue if one.piece == grant.piece]:
                 self._queue.remove(other)

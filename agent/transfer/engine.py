@@ -287,7 +287,11 @@ class Transfer:
                     held = True
                     self._settle(file, partial.received, digests.sha256)
                     return
-                self._log.warning("a downloaded file has another digest", path=file.path)
+                self._log.warning(
+                    "a downloaded file has another digest",
+                    path=file.path,
+                    given_by=["the source", *(member.givers if member is not None else ())],
+                )
                 partial.discard()
                 if partial.received.peers:
                     self._remark = (

@@ -30,6 +30,11 @@ class Membership(Schedule, Protocol):
         """From now on `wake` is called, from any thread, when there may be more to do."""
         ...
 
+    @property
+    def givers(self) -> list[str]:
+        """The nodes of which this run has pieces."""
+        ...
+
     def leave(self, *, held: bool) -> None:
         """Ends it; `held` when the file is whole, verified and in its place."""
         ...

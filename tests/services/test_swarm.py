@@ -475,3 +475,17 @@ def test_garbage_about_a_joined_file_is_left_out(site: Site) -> None:
     assert [fields["node_id"] for _, fields in site.warnings] == ["a", "b"]
     assert site.swarms.counts().swarms == 1
     assert set(fetch_all(site, a, b)) == {"a", "b"}
+
+
+def test_a_node_that_gives_no_pieces_is_named_once_for_a_file() -> None:
+    site = Site()
+    seed, taker = Node(site, "seed"), Node(site, "taker")
+    seed.hold(SHA)
+    taker.join(capacity=2)
+    seed.answer(seed.question())
+
+    for piece in [piece.piece for piece in taker.grants()]:
+        taker.failed(piece, "seed", Result.FAILED)
+
+    assert [fields["node_id"] for _, fields in site.warnings] == ["seed"]
+    assert site.warnings[0][1]["told_by"] == "taker"

@@ -7,7 +7,7 @@ from router.domain.reach import Reach
 from router.services.swarm.words import GrantedPiece, Grants, Question, WantedFile
 
 _MOST_FILES_DUE = 1024
-_MOST_REFUSALS = 64
+_MOST_LOGGED = 64  # files of one kind, in a session
 
 
 @dataclass(slots=True)
@@ -45,6 +45,7 @@ class Peer:
         self._woken = False
         self._due: dict[str, _Due] = {}
         self._refusals: set[str] = set()
+        self._failures: set[str] = set()
 
     def grant(self, sha256: str, piece: GrantedPiece) -> None:
         """A piece is to be fetched."""
@@ -83,10 +84,11 @@ class Peer:
 
     def refused(self, sha256: str) -> bool:
         """Notes that something of a file was refused; whether that is worth a word in the log."""
-        if sha256 in self._refusals or len(self._refusals) >= _MOST_REFUSALS:
-            return False
-        self._refusals.add(sha256)
-        return True
+        return _is_news(self._refusals, sha256)
+
+    def failed(self, sha256: str) -> bool:
+        """Notes that it did not give of a file; whether that is worth a word in the log."""
+        return _is_news(self._failures, sha256)
 
     def rouse(self) -> None:
         """Wakes the stream, once until it has taken what is due."""
@@ -99,3 +101,10 @@ class Peer:
         if due is None:
             due = self._due[sha256] = _Due()
         return due
+
+
+def _is_news(known: set[str], sha256: str) -> bool:
+    if sha256 in known or len(known) >= _MOST_LOGGED:
+        return False
+    known.add(sha256)
+    return True

@@ -291,6 +291,8 @@ class Swarms:
             self._refuse(peer, exchange.sha256, f"a digest has {len(digest)} bytes")
             digest = b""
         self._results[outcome.result] += 1
+        if outcome.result in (Result.FAILED, Result.UNREACHABLE):
+            self._note_failure(peer, exchange, outcome)
         if outcome.result is Result.GOT:
             exchange.members[peer.node_id].have |= 1 << outcome.piece
         exchange.swarm.outcome(
@@ -302,6 +304,20 @@ class Swarms:
             outcome.elapsed,
             now,
         )
+
+    def _note_failure(self, peer: Peer, exchange: Exchange, outcome: Outcome) -> None:
+        """Names a node that gives no pieces: once for each file in its session."""
+        holder = self._peers.get(outcome.holder_id)
+        if holder is not None and holder.failed(exchange.sha256):
+            self._warn(
+                "a node did not give a piece: others take it elsewhere for a while",
+                node_id=holder.node_id,
+                result=str(outcome.result),
+                told_by=peer.node_id,
+                file=exchange.file.path,
+                sha256=exchange.sha256,
+                site=exchange.site,
+            )
 
     def _checked(
         self, peer: Peer, sha256: str, count: int, digests: Iterable[tuple[int, bytes]]

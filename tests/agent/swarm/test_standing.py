@@ -216,6 +216,8 @@ def test_a_file_that_is_wrong_in_the_end_comes_once_more_from_the_hub_alone(flee
         'fetching "model.gguf" once more, from the Hub alone: put together with pieces of other '
         "nodes it was not the registered file"
     )
+    named = [fields["given_by"] for _, fields in fleet.log.events if "given_by" in fields]
+    assert named == [["the source", "liar"]]
     assert Running(fleet.transfer()).wait() is None
     fleet.assert_whole()
 
