@@ -150,7 +150,7 @@ class Node:
         """See `Dialogue`."""
         self._welcome = welcome
         self._outbox = outbox
-        # A router from before the swarm has no key, and ends a stream with words that are new to it.
+        # A router from before the swarm has no key, and ends a stream with words that it lacks.
         if self._swarm is not None and welcome.peer_key:
             self._swarm.begin(outbox)
         if welcome.epoch < self._remembered.epoch:
