@@ -35,11 +35,11 @@ def order(site: Site, *nodes: str) -> list[str]:
     return list(answer.json()["task_ids"])
 
 
-def wait_until_completed(site: Site, task_ids: list[str]) -> list[Any]:
+def wait_until_completed(site: Site, task_ids: list[str], within_seconds: float = 110) -> list[Any]:
     """The tasks, once all have completed."""
     eventually(
         lambda: all(site.task(task)["status"] == "completed" for task in task_ids),
-        within_seconds=110,
+        within_seconds=within_seconds,
     )
     return [site.task(task) for task in task_ids]
 
