@@ -92,7 +92,7 @@ def _answer(session: Session, one: download_pb2.Order) -> None:
             [
                 ("Order", one.order_id),
                 ("Model", one.model_name),
-                ("Wished", f"on {_target(one)} ({_count(len(one.node_ids))})"),
+                ("Wished", _wished(one)),
                 ("Follows", "nodes that join later get it, too" if one.options.follow else ""),
                 ("Waves", _waves(one.options)),
                 ("Window", _window(one.options)),
@@ -138,6 +138,11 @@ def _nodes(one: download_pb2.Order) -> int:
 
 def _count(nodes: int) -> str:
     return "1 node" if nodes == 1 else f"{nodes} nodes"
+
+
+def _wished(one: download_pb2.Order) -> str:
+    then = " when it was made" if one.options.follow else ""
+    return f"on {_target(one)} ({_count(len(one.node_ids))}{then})"
 
 
 def _target(one: download_pb2.Order) -> str:

@@ -228,6 +228,7 @@ def test_an_order_shows_what_was_wished_and_why_a_node_is_missing(
         "22:00-06:00 (the time of the router)",
         "hf/o/old/m.gguf",
         "nodes that join later get it, too",
+        " nodes when it was made)",
         "1 of 4 nodes",
         "node-2   failed: broken (disk_error)",
         "node-3   offline: its task waits until it is back",
