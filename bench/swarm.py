@@ -1,14 +1,15 @@
 """One model onto a whole fleet over one limited line: our swarm beside what people do today.
 
     python -m bench.swarm [--nodes 8] [--size-mib 256] [--line-mb 20] [--only WORD …]
-                          [--faults] [--dir FOLDER] [--json] [--plot FILE.svg]
+                          [--faults] [--link-mbit N] [--dir FOLDER] [--json] [--plot FILE.svg]
 
 Everything runs on this machine. The source is `llm-router-hub`, limited to `--line-mb` MB/s for all
 its clients together; it counts what it serves. Each contestant brings the same file into one folder
 for each node, in the same run: real agents with a router; `hf download` and `curl` on each node; a
 libtorrent swarm with the source as its web seed (`pip install llm-router[bench]`). With `--faults`
 also ours with two nodes killed and one that sends at 1 MB/s, and with the router killed for 10 s.
-What is not installed is left out, and said.
+With `--link-mbit` every node of ours and of `curl` is in a network namespace of its own behind a
+link that carries so much each way (root). What is not installed is left out, and said.
 
 Per contestant: the time until the last living node has the whole file (ours, libtorrent: verified)
 and the bytes that the source served, both as multiples of the least that is possible (size ÷ line,
@@ -17,6 +18,7 @@ about as many multiples as there are nodes: they get a file of an eighth of the 
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import shutil
@@ -25,7 +27,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -33,6 +36,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from bench.links import HERE, Links, Place, shaped_links
 from bench.plot import Bar, write_bars
 from bench.sources import File, make_file
 from deploy.demo.processes import Daemon, Daemons, end_with_parent
@@ -57,6 +61,11 @@ class Line:
     rate: int  # bytes per second
     file: File
     log: Path
+
+    @property
+    def host(self) -> str:
+        """Of the source."""
+        return str(httpx.URL(self.url).host)
 
     @property
     def least_seconds(self) -> float:
@@ -117,13 +126,13 @@ class Trouble:
     router_away: bool = False
 
 
-Contestant = Callable[[Line, Path, int], Run]
+Contestant = Callable[[Line, Path, Sequence[Place]], Run]
 
 
 def swarm(trouble: Trouble) -> Contestant:
     """Real agents under a real router."""
 
-    def run(line: Line, folder: Path, nodes: int) -> Run:
+    def run(line: Line, folder: Path, nodes: Sequence[Place]) -> Run:
         with Daemons(folder, _environment()) as daemons:
             return _Fleet(line, folder, daemons, nodes, trouble).run()
 
@@ -132,7 +141,12 @@ def swarm(trouble: Trouble) -> Contestant:
 
 class _Fleet:
     def __init__(
-        self, line: Line, folder: Path, daemons: Daemons, nodes: int, trouble: Trouble
+        self,
+        line: Line,
+        folder: Path,
+        daemons: Daemons,
+        nodes: Sequence[Place],
+        trouble: Trouble,
     ) -> None:
         self._line = line
         self._folder = folder
@@ -141,7 +155,7 @@ class _Fleet:
         self._ports = ("0", "0")
         self._router_cpu = 0.0
         self._router = self._start_router()
-        self._agents = [self._start_agent(number) for number in range(nodes)]
+        self._agents = [self._start_agent(number, place) for number, place in enumerate(nodes)]
         for agent in self._agents:
             agent.addresses("peer")
 
@@ -182,7 +196,7 @@ class _Fleet:
         return Run(seconds, node_cpu, router_cpu)
 
     def _client(self) -> httpx.Client:
-        return httpx.Client(base_url=f"http://127.0.0.1:{self._ports[0]}", timeout=30)
+        return httpx.Client(base_url=f"http://{self._line.host}:{self._ports[0]}", timeout=30)
 
     def _start_router(self) -> Daemon:
         http, grpc = self._ports
@@ -191,20 +205,24 @@ class _Fleet:
             [
                 str(_SCRIPTS / "llm-router-server"), "--http-port", http, "--grpc-port", grpc,
                 "--data-dir", str(self._folder / "router-data"), "--hub-url", self._line.url,
+                "--host", self._line.host, "--insecure",
             ],
         )  # fmt: skip
         addresses = router.addresses("http", "grpc")
         self._ports = (addresses[0].rpartition(":")[2], addresses[1].rpartition(":")[2])
         return router
 
-    def _start_agent(self, number: int) -> Daemon:
+    def _start_agent(self, number: int, place: Place) -> Daemon:
         name = f"node-{number}"
         is_slow = self._trouble.killed <= number < self._trouble.killed + self._trouble.slow
         return self._daemons.start(
             name,
             [
-                str(_SCRIPTS / "llm-router-agent"), "--router", f"127.0.0.1:{self._ports[1]}",
-                "--name", name, "--reserve", "0", "--data-dir", str(self._folder / f"{name}-data"),
+                *place.prefix,
+                str(_SCRIPTS / "llm-router-agent"),
+                "--router", f"{self._line.host}:{self._ports[1]}",
+                "--peer-host", place.address, "--insecure", "--name", name, "--reserve", "0",
+                "--data-dir", str(self._folder / f"{name}-data"),
                 "--models-dir", str(self._folder / f"{name}-models"),
                 *(("--max-upload-rate", _SLOW_UPLOAD) if is_slow else ()),
             ],
@@ -214,14 +232,16 @@ class _Fleet:
 def each(command: Callable[[Line, Path], list[str]]) -> Contestant:
     """A program on every node at the same time, each for itself."""
 
-    def run(line: Line, folder: Path, nodes: int) -> Run:
+    def run(line: Line, folder: Path, nodes: Sequence[Place]) -> Run:
         began = time.monotonic()
         running = []
-        for number in range(nodes):
+        for number, place in enumerate(nodes):
             own = folder / f"node-{number}"
             own.mkdir(parents=True)
             with (own / "log.txt").open("wb") as log:
-                running.append(subprocess.Popen(command(line, own), stdout=log, stderr=log))
+                running.append(
+                    subprocess.Popen([*place.prefix, *command(line, own)], stdout=log, stderr=log)
+                )
         cpu = 0.0
         for process in running:
             _, status, usage = os.wait4(process.pid, 0)
@@ -230,7 +250,7 @@ def each(command: Callable[[Line, Path], list[str]]) -> Contestant:
                 log_of = folder / f"node-{running.index(process)}" / "log.txt"
                 raise SystemExit(f"{process.args!r} failed: {log_of.read_text()[-500:]}")
             cpu += usage.ru_utime + usage.ru_stime
-        return Run(time.monotonic() - began, cpu / nodes)
+        return Run(time.monotonic() - began, cpu / len(nodes))
 
     return run
 
@@ -248,7 +268,7 @@ def hf(line: Line, folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def torrent(line: Line, folder: Path, nodes: int) -> Run:
+def torrent(line: Line, folder: Path, nodes: Sequence[Place]) -> Run:
     """On every node one of libtorrent, all knowing one another, with the source as web seed."""
     import libtorrent
 
@@ -261,7 +281,7 @@ def torrent(line: Line, folder: Path, nodes: int) -> Run:
     written.write_bytes(libtorrent.bencode(made.generate()))
     running: list[subprocess.Popen[str]] = []
     try:
-        for number in range(nodes):
+        for number in range(len(nodes)):
             own = folder / f"node-{number}"
             own.mkdir()
             running.append(
@@ -283,7 +303,7 @@ def torrent(line: Line, folder: Path, nodes: int) -> Run:
         for process in running:
             _said(process)
         seconds = time.monotonic() - began
-        cpu = (sum(_cpu_of(process.pid) for process in running) - before) / nodes
+        cpu = (sum(_cpu_of(process.pid) for process in running) - before) / len(nodes)
     finally:
         for process in running:
             process.kill()
@@ -299,7 +319,18 @@ def _said(process: subprocess.Popen[str]) -> str:
     return line
 
 
-def contestants(words: Sequence[str], faults: bool) -> list[tuple[str, Contestant, bool]]:
+@contextmanager
+def _fleet(count: int, link_mbit: float | None) -> Iterator[Links | None]:
+    if link_mbit is None:
+        yield Links(HERE.address, (HERE,) * count)
+        return
+    with shaped_links(count, link_mbit) as links:
+        yield links
+
+
+def contestants(
+    words: Sequence[str], faults: bool, *, linked: bool
+) -> list[tuple[str, Contestant, bool]]:
     """Name, how it runs, and whether it gets the whole file; says on stderr what is left out."""
     found: list[tuple[str, Contestant, bool]] = [("llm-router", swarm(Trouble()), True)]
     if faults:
@@ -307,12 +338,10 @@ def contestants(words: Sequence[str], faults: bool) -> list[tuple[str, Contestan
             ("llm-router, 2 killed, 1 slow", swarm(Trouble(killed=2, slow=1)), True),
             ("llm-router, router away 10 s", swarm(Trouble(router_away=True)), True),
         ]
-    try:
-        import libtorrent  # noqa: F401 - only where it is installed
-
-        found.append(("libtorrent, web seed", torrent, True))
-    except ImportError:
+    if importlib.util.find_spec("libtorrent") is None:
         print("libtorrent is left out: pip install 'llm-router[bench]'", file=sys.stderr)
+    elif not linked:
+        found.append(("libtorrent, web seed", torrent, True))
     for program, name, command in (("curl", "curl each", curl), ("hf", "hf download each", hf)):
         if shutil.which(program) or (_SCRIPTS / program).exists():
             found.append((name, each(command), False))
@@ -322,7 +351,13 @@ def contestants(words: Sequence[str], faults: bool) -> list[tuple[str, Contestan
 
 
 def measure(
-    name: str, contestant: Contestant, folder: Path, nodes: int, size: int, rate: int
+    name: str,
+    contestant: Contestant,
+    folder: Path,
+    nodes: Sequence[Place],
+    size: int,
+    rate: int,
+    host: str,
 ) -> Result:
     """One contestant with a source of its own."""
     catalog = folder / "catalog"
@@ -333,7 +368,7 @@ def measure(
             "hub",
             [
                 str(_SCRIPTS / "llm-router-hub"), "--port", "0", "--log-format", "json",
-                "--max-rate", str(rate), str(catalog),
+                "--host", host, "--insecure", "--max-rate", str(rate), str(catalog),
             ],
         )  # fmt: skip
         line = Line("http://" + hub.addresses("http")[0], rate, file, hub.log)
@@ -342,7 +377,7 @@ def measure(
         served = line.served()
     shutil.rmtree(folder)
     return Result(
-        name, nodes, size / 2**20, round(run.seconds, 2),
+        name, len(nodes), size / 2**20, round(run.seconds, 2),
         round(run.seconds / line.least_seconds, 3), round(served / size, 3),
         round(run.node_cpu_seconds / (size / 2**30), 2), round(run.router_cpu_seconds, 2),
     )  # fmt: skip
@@ -415,22 +450,28 @@ def main() -> None:
     parser.add_argument("--line-mb", type=float, default=20.0)
     parser.add_argument("--only", action="append", default=[], help="contestants with this word")
     parser.add_argument("--faults", action="store_true")
+    parser.add_argument("--link-mbit", type=float, metavar="N", help="shaped links (root)")
     parser.add_argument("--dir", type=Path, help="where everything lies; temporary if unset")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg")
     arguments = parser.parse_args()
     rate = int(arguments.line_mb * 1e6)
     results = []
+    competing = contestants(
+        arguments.only, arguments.faults, linked=arguments.link_mbit is not None
+    )
     with tempfile.TemporaryDirectory(dir=arguments.dir) as name:
-        for nodes in arguments.nodes or [8]:
-            for number, (title, contestant, whole) in enumerate(
-                contestants(arguments.only, arguments.faults)
-            ):
-                size = (arguments.size_mib << 20) // (1 if whole else 8)
-                folder = Path(name) / f"{nodes}-{number}"
-                results.append(measure(title, contestant, folder, nodes, size, rate))
-                if not arguments.json:
-                    show(results[-1])
+        for count in arguments.nodes or [8]:
+            with _fleet(count, arguments.link_mbit) as links:
+                if links is None:
+                    continue
+                for number, (title, contestant, whole) in enumerate(competing):
+                    size = (arguments.size_mib << 20) // (1 if whole else 8)
+                    folder = Path(name) / f"{count}-{number}"
+                    row = measure(title, contestant, folder, links.nodes, size, rate, links.middle)
+                    results.append(row)
+                    if not arguments.json:
+                        show(row)
     if arguments.json:
         print(json.dumps([asdict(row) for row in results], indent=2))
     if arguments.plot:
