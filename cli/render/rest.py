@@ -91,27 +91,6 @@ def task(message: download_pb2.Task) -> Json:
     }
 
 
-def site(message: node_pb2.Site) -> Json:
-    """A site as in `GET /api/sites`."""
-    return {
-        "name": message.name,
-        "max_hub_rate_bps": message.max_hub_rate_bytes_per_second,
-        "timetable": [
-            {
-                "start": entry.start,
-                "end": entry.end,
-                "max_hub_rate_bps": entry.max_hub_rate_bytes_per_second,
-            }
-            for entry in message.timetable
-        ],
-        "time_zone": message.time_zone,
-        "present_max_hub_rate_bps": message.present_max_hub_rate_bytes_per_second,
-        "hub_bps": message.hub_bytes_per_second,
-        "nodes": message.nodes,
-        "online_nodes": message.online_nodes,
-    }
-
-
 def node(message: node_pb2.Node) -> Json:
     """A node as in `GET /api/nodes/{id}`."""
     return {

@@ -10,6 +10,7 @@ from datetime import datetime, time
 from itertools import groupby
 from zoneinfo import ZoneInfo
 
+from router.domain import windows
 from router.domain.errors import InvalidArgument
 
 # Of the limit, shared by all nodes alike: what a node has before anybody knows that it wants more.
@@ -34,9 +35,7 @@ class TimedRate:
 
     def covers(self, moment: time) -> bool:
         """Whether this time of the day lies in the span."""
-        if self.start < self.end:
-            return self.start <= moment < self.end
-        return moment >= self.start or moment < self.end
+        return windows.covers(self.start, self.end, moment)
 
 
 def timed_rate(start: str, end: str, max_hub_rate: int) -> TimedRate:

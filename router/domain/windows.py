@@ -33,10 +33,26 @@ class Window:
         """Whether `now`, an aware moment, lies within; it can change at whole minutes only."""
         local = now.astimezone(_zone(self.time_zone))
         clock = time(local.hour, local.minute)
-        start, end = time.fromisoformat(self.start), time.fromisoformat(self.end)
-        if start < end:
-            return start <= clock < end
-        return clock >= start or clock < end
+        return covers(time.fromisoformat(self.start), time.fromisoformat(self.end), clock)
+
+
+def covers(start: time, end: time, clock: time) -> bool:
+    """Whether a time of the day lies from `start` until before `end`.
+
+    Over midnight when `end` is not after `start`; the whole day when they are the same.
+    """
+    if start < end:
+        return start <= clock < end
+    return clock >= start or clock < end
+
+
+def knows_zone(name: str) -> bool:
+    """Whether this machine knows a time zone of this name; "" is its own."""
+    try:
+        return not name or bool(ZoneInfo(name))
+    # A name may also be no file's name at all, or that of a folder.
+    except (KeyError, ValueError, OSError):
+        return False
 
 
 def _zone(name: str) -> ZoneInfo | None:
@@ -58,14 +74,9 @@ def check(window: Window) -> None:
         raise InvalidOptions(
             f"the window starts and ends at {window.start}: it would never open", param="window"
         )
-    if not window.time_zone:
-        return
-    try:
-        ZoneInfo(window.time_zone)
-    # A name may also be no file's name at all, or that of a folder.
-    except (KeyError, ValueError, OSError):
+    if not knows_zone(window.time_zone):
         raise InvalidOptions(
-            f'time zone "{window.time_zone}" is not known here: '
+            f'time zone "{window.time_zone[:100]}" is not known here: '
             'write a name of the IANA database, like "Europe/Berlin"',
             param="window",
-        ) from None
+        )

@@ -103,6 +103,10 @@ class Downloads:
         tasks = sorted(self._board.tasks(), key=lambda task: task.task_id)
         return [self._view(task) for task in tasks]
 
+    def known(self, task_ids: Iterable[str]) -> list[TaskView]:
+        """Those of these tasks that there are."""
+        return [self._view(task) for task in self._store.tasks_by_id(task_ids)]
+
     def cancel(self, task_id: str, *, keep_partial: bool = False) -> TaskView:
         """Stops a task and frees its disk. Raises `TaskNotFound`, `WrongState`."""
         return self._move(task_id, Event.CANCEL, keep_partial=keep_partial)

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 from router.domain.errors import NotFound, TooManyStreams
-from router.domain.models import ModelView
+from router.domain.models import HoldingState, ModelView
 from router.domain.nodes import NodeView
 from router.domain.tasks import TaskView
 from router.services.downloads import Downloads
@@ -65,7 +65,8 @@ class Feeds:
     ) -> AsyncGenerator[Item | Synced, None]:
         """All things of the topics, `Synced`, then changes; ends when the reader leaves.
 
-        Of tasks, the unfinished ones. Nothing but changes when `since` is still the sequence of
+        Of tasks, the unfinished ones; with models, also those that tell why a node failed to get
+        one. Nothing but changes when `since` is still the sequence of
         the last change of anything. Raises `TooManyStreams`.
         """
         self._admit()
@@ -73,7 +74,7 @@ class Feeds:
             with self._watchers.watch(*topics) as watch:
                 sequence = self._watchers.sequence
                 for topic in topics if since != sequence else ():
-                    for key, view in await asyncio.to_thread(self._snapshot, topic):
+                    for key, view in await asyncio.to_thread(self._snapshot, topic, topics):
                         yield Item(topic, key, view, sequence)
                 yield Synced(sequence)
                 while True:
@@ -128,12 +129,20 @@ class Feeds:
         self.require_room()
         self._open += 1
 
-    def _snapshot(self, topic: Topic) -> list[tuple[str, AnyView]]:
+    def _snapshot(self, topic: Topic, topics: Sequence[Topic]) -> list[tuple[str, AnyView]]:
         if topic is Topic.MODEL:
             return [(view.model.name, view) for view in self._models.all()]
         if topic is Topic.NODE:
             return [(view.node.node_id, view) for view in self._nodes.all()]
-        return [(view.task.task_id, view) for view in self._downloads.unfinished()]
+        tasks = self._downloads.unfinished()
+        if Topic.MODEL in topics:
+            tasks += self._downloads.known(
+                holding.task_id
+                for view in self._models.all()
+                for holding in view.holdings
+                if holding.state is HoldingState.FAILED
+            )
+        return [(view.task.task_id, view) for view in tasks]
 
     async def _look_up_nodes(self, changes: Sequence[Change]) -> dict[Change, NodeView]:
         """An order changes all nodes at once: they are read together then, not one by one."""

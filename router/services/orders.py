@@ -190,7 +190,7 @@ class Orders:
     def _refuse_outdated(self, plan_id: str, model: Model, nodes: Sequence[Node]) -> None:
         if plan_id and self._plans.of(model, nodes).plan_id != plan_id:
             raise PlanOutdated(
-                f'the order would do something else by now than "{plan_id}": '
+                f'the order would do something else by now than "{plan_id[:100]}": '
                 "other files, nodes, verdicts or bytes; make a new plan and confirm that",
                 param="plan_id",
             )

@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from zoneinfo import ZoneInfo
 
 from protos import names
+from router.domain import windows
 from router.domain.errors import InvalidArgument
 from router.domain.line import Site, TimedRate
 from router.domain.nodes import SITE_LABEL
@@ -65,7 +65,12 @@ class Sites:
             raise InvalidArgument(
                 f"a timetable has at most {_MAX_ENTRIES} entries", param="timetable"
             )
-        _check_zone(time_zone or "")
+        if time_zone is not None and not windows.knows_zone(time_zone):
+            raise InvalidArgument(
+                f'"{time_zone[:100]}" is not a time zone that the router\'s machine knows: '
+                'write a name such as "Europe/Berlin"',
+                param="time_zone",
+            )
         with self._store.transaction():
             limits = {site.name: site for site in self._store.sites()}
             site = limits.get(name, Site(name))
@@ -100,16 +105,3 @@ class Sites:
                 )
             )
         return views
-
-
-def _check_zone(name: str) -> None:
-    if not name:
-        return
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, KeyError):
-        raise InvalidArgument(
-            f'"{name[:100]}" is not a time zone that the router\'s machine knows: '
-            'write a name such as "Europe/Berlin"',
-            param="time_zone",
-        ) from None

@@ -149,6 +149,25 @@ def test_a_feed_sends_everything_then_that_it_did_then_changes(world: World) -> 
     assert run(story()) == [(NAME, False), "synced", (NAME, True)]
 
 
+def test_a_feed_of_models_and_tasks_tells_why_a_node_failed(world: World) -> None:
+    world.register()
+    session = world.connect()
+    [task_id] = world.order().order.task_ids
+    world.report(session, task_id, TaskState.FAILED)
+
+    async def snapshot(*topics: Topic) -> list[str]:
+        told: list[str] = []
+        async with aclosing(world.feeds.follow(*topics)) as feed:
+            async for item in feed:
+                if isinstance(item, Synced):
+                    return told
+                told.append(item.key)
+        return told
+
+    assert run(snapshot(Topic.MODEL, Topic.TASK)) == [NAME, task_id]
+    assert run(snapshot(Topic.TASK)) == []
+
+
 def test_a_reader_who_is_up_to_date_gets_no_snapshot_and_misses_nothing(world: World) -> None:
     world.register()
 
