@@ -110,7 +110,7 @@ class Quota:
             coming = f", {promised} are promised to other downloads" if promised else ""
             raise StoreError(
                 "quota_exceeded",
-                f"{manifest.model_name} needs {needed} more bytes; of the {max_bytes} that the "
+                f'"{manifest.model_name}" needs {needed} more bytes; of the {max_bytes} that the '
                 f"models of this node may take {used} are used{coming}, and nothing more can go: "
                 "the rest is ordered or in use; evict a model, or raise --max-store",
                 retryable=True,
