@@ -32,6 +32,7 @@ class Anything(RuleBasedStateMachine):
         self.have: dict[str, int] = {}
         self.members: dict[str, int] = {}
         self.open: list[Grant] = []
+        self.granted_at: dict[Grant, float] = {}
         self.accused: set[str] = set()
         self.cut: set[tuple[str, str]] = set()
 
@@ -127,6 +128,7 @@ class Anything(RuleBasedStateMachine):
         for grant in self.swarm.decide(self.now):
             self._check(grant)
             self.open.append(grant)
+            self.granted_at[grant] = self.now
 
     def _check(self, grant: Grant) -> None:
         node, piece, holder = grant.node_id, grant.piece, grant.holder_id
@@ -140,7 +142,13 @@ class Anything(RuleBasedStateMachine):
             assert self.have[holder] >> piece & 1
             assert holder not in self.accused
             assert grant.digest == digest(piece)
-            sending = [other for other in self.open if other.holder_id == holder]
+            # One that takes longer than a transfer may is thought to be over.
+            recent = self.now - self.fleet.settings.peer_floor
+            sending = [
+                other
+                for other in self.open
+                if other.holder_id == holder and self.granted_at[other] > recent
+            ]
             assert len(sending) < self.fleet.settings.sends
 
     def _end(self, grant: Grant, result: Result) -> None:

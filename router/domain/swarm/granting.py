@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from router.domain.swarm.board import Board
 from router.domain.swarm.members import Flight, Member
-from router.domain.swarm.values import HUB, Grant, any_bit, bits
+from router.domain.swarm.values import HUB, Grant, any_bit, bits, early_bit, first_bit
 
 # How many of a set are looked at before chance decides next time.
 _TRIES = 32
@@ -54,7 +54,10 @@ class Granting:
     # From the Hub
 
     def _lease(self, now: float) -> None:
-        """Gives pieces that nobody has and nobody fetches to those with the least of their own."""
+        """Gives pieces that nobody has and nobody fetches to those with the least of their own.
+
+        The first ones first: everybody gets them next, and the file's SHA-256 needs them in order.
+        """
         board = self._board
         if board.leases.count >= board.line.leases or not board.leases.open_to(board.hungry):
             return
@@ -65,7 +68,7 @@ class Granting:
             board.line.idle()
         tries = _TRIES
         while need and tries and board.line.has_room(board.leases.count, now):
-            piece = any_bit(need, board.random)
+            piece = first_bit(need)
             takers = board.lessees(piece)
             if takers:
                 self._grant(board.members[self._least_burdened(takers)], piece, -1, now)
@@ -207,10 +210,10 @@ class Granting:
         return False
 
     def _in_order(self, wanted: int) -> Iterator[int]:
-        """Pieces, the rarest first, among equally rare ones by chance."""
+        """Pieces, the rarest first, among equally rare ones the early ones by chance."""
         for alike in self._board.pieces.by_rarity(wanted):
             while alike:
-                piece = any_bit(alike, self._board.random)
+                piece = early_bit(alike, self._board.random)
                 yield piece
                 alike &= ~(1 << piece)
 

@@ -86,6 +86,11 @@ class Settings:
     digest_patience: float = 4.0
 
 
+# Pieces that nodes take from one another are spread over so many: enough to differ, few enough that
+# the SHA-256 of the file, which needs them in order, follows closely.
+_EARLY = 64
+
+
 def bits(mask: int) -> Iterator[int]:
     """The members of a set, smallest first."""
     while mask:
@@ -99,3 +104,13 @@ def any_bit(mask: int, random: Random) -> int:
     start = int(random.random() * mask.bit_length())
     high = mask >> start
     return start + (high & -high).bit_length() - 1
+
+
+def first_bit(mask: int) -> int:
+    """The smallest member of a set that is not empty."""
+    return (mask & -mask).bit_length() - 1
+
+
+def early_bit(mask: int, random: Random) -> int:
+    """One of the first members of a set that is not empty, spread by chance."""
+    return any_bit(mask & ((1 << (first_bit(mask) + _EARLY)) - 1), random)
