@@ -8,6 +8,8 @@ from router.domain.swarm.values import HUB, Grant, any_bit, bits, early_bit, fir
 
 # How many of a set are looked at before chance decides next time.
 _TRIES = 32
+# Over so many pieces for each node of a swarm is spread what nodes take from one another.
+_SPREAD = 8
 # Seconds between looks for what a member cut off from some holders can have from the Hub alone.
 _LOOK_EVERY = 0.5
 # A holder is passed by when another would have the piece and have sent it in this part of its span.
@@ -210,10 +212,14 @@ class Granting:
         return False
 
     def _in_order(self, wanted: int) -> Iterator[int]:
-        """Pieces, the rarest first, among equally rare ones the early ones by chance."""
+        """Pieces, the rarest first; among equally rare ones by chance one of the first.
+
+        The more nodes there are, the farther they spread: they are to have different ones to give.
+        """
+        width = _SPREAD * len(self._board.members)
         for alike in self._board.pieces.by_rarity(wanted):
             while alike:
-                piece = early_bit(alike, self._board.random)
+                piece = early_bit(alike, width, self._board.random)
                 yield piece
                 alike &= ~(1 << piece)
 

@@ -86,11 +86,6 @@ class Settings:
     digest_patience: float = 4.0
 
 
-# Pieces that nodes take from one another are spread over so many: enough to differ, few enough that
-# the SHA-256 of the file, which needs them in order, follows closely.
-_EARLY = 64
-
-
 def bits(mask: int) -> Iterator[int]:
     """The members of a set, smallest first."""
     while mask:
@@ -111,6 +106,6 @@ def first_bit(mask: int) -> int:
     return (mask & -mask).bit_length() - 1
 
 
-def early_bit(mask: int, random: Random) -> int:
-    """One of the first members of a set that is not empty, spread by chance."""
-    return any_bit(mask & ((1 << (first_bit(mask) + _EARLY)) - 1), random)
+def early_bit(mask: int, width: int, random: Random) -> int:
+    """One member of a set that is not empty, less than `width` after the first, by chance."""
+    return any_bit(mask & ((1 << (first_bit(mask) + width)) - 1), random)
