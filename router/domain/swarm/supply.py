@@ -7,8 +7,9 @@ class Supply:
     def __init__(self) -> None:
         # All their holders send as much as they may, or the piece comes sooner another way.
         self.exhausted = 0
-        # Those of them that are not because of one holder that can send again.
+        # Those of them that are not because of one holder that can send again; each is in one set.
         self._reopened: dict[int, int] = {}
+        self._in_reopened = 0
         # When the first of the transfers of a piece is thought to be done.
         self._coming: dict[int, float] = {}
 
@@ -17,21 +18,33 @@ class Supply:
         opened = self.exhausted & have
         self.open(have)
         if opened:
-            self._reopened[slot] = opened
+            self._reopened[slot] = self._reopened.get(slot, 0) | opened
+            self._in_reopened |= opened
 
     def full(self, slot: int, have_alone: int) -> None:
         """A holder sends as much as it may; it alone has these pieces."""
-        self.exhausted |= have_alone | self._reopened.pop(slot, 0)
+        self.exhausted |= have_alone | self._take_reopened(slot)
 
     def open(self, pieces: int) -> None:
         """These pieces are to be looked at again."""
         self.exhausted &= ~pieces
-        for slot in self._reopened:
-            self._reopened[slot] &= ~pieces
+        if not self._in_reopened & pieces:
+            return
+        self._in_reopened &= ~pieces
+        for slot, reopened in list(self._reopened.items()):
+            if reopened & ~pieces:
+                self._reopened[slot] = reopened & ~pieces
+            else:
+                del self._reopened[slot]
 
     def gone(self, slot: int) -> None:
         """A holder is none any more."""
-        self._reopened.pop(slot, None)
+        self._take_reopened(slot)
+
+    def _take_reopened(self, slot: int) -> int:
+        reopened = self._reopened.pop(slot, 0)
+        self._in_reopened &= ~reopened
+        return reopened
 
     def coming(self, piece: int) -> float:
         """When a piece is thought to be at a new holder; 0: none is getting it."""
