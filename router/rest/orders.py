@@ -23,9 +23,7 @@ def order_routes(plans: Plans, orders: Orders) -> APIRouter:
     def plan(request: DownloadRequest) -> PlanShape:
         """What an order would do on each node; changes nothing."""
         return PlanShape.of(
-            plans.plan(
-                request.model_name, request.order_target(), request.node_ids, request.labels
-            )
+            plans.plan(request.model_name, request.order_target(), request.node_ids, request.labels)
         )
 
     @routes.post("/models/download", status_code=status.HTTP_202_ACCEPTED)
