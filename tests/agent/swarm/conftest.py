@@ -207,6 +207,8 @@ class ScriptedRouter:
             answer = self.plan.answer(event.piece_news) if event.HasField("piece_news") else None
             if answer is not None:
                 self.desk.obey_grants(answer)
+            # The node's answer may be there at once; what others ask of this loop has its turn.
+            await asyncio.sleep(0)
 
 
 @dataclass
